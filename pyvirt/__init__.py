@@ -1,0 +1,1 @@
+"""Own real virtual machines from Python."""
