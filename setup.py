@@ -1,19 +1,68 @@
-"""Builds the Cython doors over csrc/ (all metadata is in pyproject.toml)."""
+"""Builds the doors (`.pyx`) and the programs over csrc/; all metadata is in pyproject.toml."""
 
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
-FLAGS = ["-O3", "-g0", "-fvisibility=hidden", "-Icsrc"]
-SOURCES = sorted(str(path) for path in Path("csrc").glob("*.c"))
+LIBRARY = sorted(map(str, Path("csrc").glob("*.c")))
+HEADERS = sorted(map(str, Path("csrc").rglob("*.h")))
+OPTIMISE = ["-O3", "-g0", "-fvisibility=hidden", "-Icsrc"]
+STATIC = ["-static", "-Os", "-s", "-std=c11", "-Wall", "-Wextra", "-Icsrc", "-D_GNU_SOURCE"]
+TRIM = ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
 
-setup(
-    ext_modules=cythonize(
-        [
-            Extension(f"pyvirt._native.{door.stem}", [str(door), *SOURCES], extra_compile_args=FLAGS)
-            for door in sorted(Path("pyvirt/_native").glob("*.pyx"))
-        ],
-        language_level=3,
+
+class Program(Extension):
+    """A static executable, built where an extension module of its name would be."""
+
+
+class Build(build_ext):
+    """Builds programs as well, so that wheels, editable and in-place builds all carry them."""
+
+    def get_ext_filename(self, fullname):
+        if isinstance(self.ext_map.get(fullname), Program):
+            return fullname.replace(".", "/")
+        return super().get_ext_filename(fullname)
+
+    def build_extension(self, ext):
+        if not isinstance(ext, Program):
+            return super().build_extension(ext)
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.force or newer_group([*ext.sources, *ext.depends], str(target)):
+            flags = [*STATIC, *TRIM, "-o", str(target)]
+            self.spawn([*self.compiler.linker_exe, *flags, *ext.sources])
+
+    def copy_extensions_to_source(self):
+        Path("pyvirt/_native/bin").mkdir(exist_ok=True)
+        super().copy_extensions_to_source()
+
+
+def program(path):
+    """The program of one C file, or of a folder of them."""
+    sources = sorted(map(str, path.glob("*.c"))) if path.is_dir() else [str(path)]
+    return Program(f"pyvirt._native.bin.{path.stem}", [*sources, *LIBRARY], depends=HEADERS)
+
+
+def door(path):
+    """The extension module of one `.pyx`; *depends* also puts its files into the sdist."""
+    return Extension(
+        f"pyvirt._native.{path.stem}",
+        [str(path), *LIBRARY],
+        depends=[str(path), *HEADERS],
+        extra_compile_args=OPTIMISE,
     )
+
+
+doors = [door(path) for path in sorted(Path("pyvirt/_native").glob("*.pyx"))]
+programs = [
+    program(path)
+    for path in sorted(Path("csrc/programs").iterdir())
+    if path.suffix == ".c" or any(path.glob("*.c"))
+]
+setup(
+    ext_modules=[*cythonize(doors, language_level=3), *programs],
+    cmdclass={"build_ext": Build},
 )

@@ -1,0 +1,140 @@
+/* keeper: remove what a dead process left behind.
+ *
+ * Reads "+PATH\0" (keep in mind) and "-PATH\0" (forget) from stdin. End of file
+ * means that every holder of the other end is gone, killed or not: then all
+ * remaining trees are removed. The owner sends nothing it does not own, but
+ * the trees' contents are not trusted: symbolic links are removed, never
+ * followed, and nothing below a mount point is touched. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { MAX_MESSAGE = 1 + 4096, MAX_DEPTH = 256 };
+
+static int open_below(int parent, const char *name)
+{
+    const struct open_how how = {
+        .flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+        .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_BENEATH,
+    };
+
+    return (int)syscall(SYS_openat2, parent, name, &how, sizeof how);
+}
+
+/* One pass removes all: POSIX lets readdir() skip only what was added meanwhile. */
+static void remove_below(int parent, const char *name, int depth)
+{
+    if (unlinkat(parent, name, 0) == 0 || errno != EISDIR || depth == 0)
+        return;
+    const int fd = open_below(parent, name);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    if (!directory) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    fchmod(fd, S_IRWXU);
+    for (struct dirent *entry; (entry = readdir(directory));)
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+            remove_below(fd, entry->d_name, depth - 1);
+    closedir(directory);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+/* Path is cut in two, because only its last part must not be a link or a mount. */
+static void remove_tree(char *path)
+{
+    char *name = strrchr(path, '/');
+    *name++ = '\0';
+    const int parent = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (parent >= 0 && *name)
+        remove_below(parent, name, MAX_DEPTH);
+    if (parent >= 0)
+        close(parent);
+}
+
+/* Memory is bounded by what the owner keeps at once. */
+struct paths {
+    char **items;
+    size_t count, room;
+};
+
+static void remember(struct paths *paths, const char *path)
+{
+    if (paths->count == paths->room) {
+        const size_t room = paths->room ? 2 * paths->room : 16;
+        char **items = realloc(paths->items, room * sizeof *items);
+        if (!items)
+            return;
+        paths->items = items;
+        paths->room = room;
+    }
+    if ((paths->items[paths->count] = strdup(path)))
+        paths->count++;
+}
+
+static void forget(struct paths *paths, const char *path)
+{
+    for (size_t i = 0; i < paths->count; i++)
+        if (!strcmp(paths->items[i], path)) {
+            free(paths->items[i]);
+            paths->items[i] = paths->items[--paths->count];
+            return;
+        }
+}
+
+static void obey(struct paths *paths, const char *message)
+{
+    if (message[0] == '+' && message[1] == '/')
+        remember(paths, message + 1);
+    else if (message[0] == '-')
+        forget(paths, message + 1);
+}
+
+/* Until end of file. A message too long for any path is skipped whole. */
+static void listen_to_owner(struct paths *paths)
+{
+    char message[MAX_MESSAGE + 1], chunk[4096];
+    size_t used = 0;
+
+    for (;;) {
+        const ssize_t got = read(STDIN_FILENO, chunk, sizeof chunk);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return;
+        for (ssize_t i = 0; i < got; i++) {
+            if (used < sizeof message)
+                message[used++] = chunk[i];
+            if (chunk[i])
+                continue;
+            if (message[used - 1] == '\0')
+                obey(paths, message);
+            used = 0;
+        }
+    }
+}
+
+int main(void)
+{
+    struct paths paths = {0};
+    const int outliving[] = {SIGINT, SIGHUP, SIGTERM, SIGQUIT, SIGPIPE};
+
+    setsid();
+    for (size_t i = 0; i < sizeof outliving / sizeof *outliving; i++)
+        signal(outliving[i], SIG_IGN);
+    if (chdir("/"))
+        return 1;
+    listen_to_owner(&paths);
+    for (size_t i = 0; i < paths.count; i++)
+        remove_tree(paths.items[i]);
+    return 0;
+}
