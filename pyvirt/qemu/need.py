@@ -1,0 +1,88 @@
+"""What a start acquires for QEMU's options, and an end gives back: plain values.
+
+A part of a description yields needs beside its options; the options refer to them by
+`Late(need.name)`. Only `pyvirt.running` knows how to acquire them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import field, frozen
+
+from pyvirt.qemu.option import Late
+
+
+@frozen
+class Need:
+    """Something acquired under `name` before QEMU starts."""
+
+    name: str
+
+
+@frozen
+class Socketpair(Need):
+    """A connected pair: QEMU is given one end as an fd, this process keeps the other."""
+
+
+@frozen
+class TemporaryFile(Need):
+    """A file in the VM's temporary directory; supplies its path."""
+
+    content: bytes = b""
+    suffix: str = ""
+
+
+@frozen
+class TemporaryPath(Need):
+    """A path in the VM's temporary directory at which QEMU or a companion makes something."""
+
+    suffix: str = ""
+    fifo: bool = False
+
+
+@frozen
+class CopiedFile(Need):
+    """A writable copy of `source`: kept at `path` when given (made once), else temporary."""
+
+    source: Path
+    path: Path | None = None
+
+
+@frozen
+class TapFds(Need):
+    """Opened queues of a tap interface; supplies the fds, colon-separated.
+
+    The interface is made when absent and then dies with its fds.
+    """
+
+    ifname: str | None = None
+    bridge: str | None = None
+    queues: int = 1
+    vnet_header: bool = True
+    mtu: int | None = None
+
+
+@frozen
+class VhostFds(Need):
+    """`queues` fds of ``/dev/vhost-net`` or another vhost device at `path`; colon-separated."""
+
+    path: Path = Path("/dev/vhost-net")
+    queues: int = 1
+
+
+@frozen
+class Companion(Need):
+    """A program that runs beside QEMU (swtpm, virtiofsd, passt).
+
+    `arguments` may hold `Late`s; ``Late("directory")`` is a directory of its own.
+    It is ready when the socket file `socket` (in that directory) accepts connections,
+    whose path is what it supplies. `hint` names the package to install.
+    """
+
+    program: str
+    arguments: tuple[str | Late, ...] = ()
+    socket: str = "socket"
+    hint: str = ""
+    environment: Mapping[str, str] = field(factory=dict)
