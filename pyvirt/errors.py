@@ -59,3 +59,43 @@ class TimedOut(PyvirtError, TimeoutError):
     def __init__(self, what: str, seconds: float, detail: str = "") -> None:
         super().__init__(f"{what} took longer than {seconds:g} s" + (f": {detail}" if detail else ""))
         self.what, self.seconds, self.detail = what, seconds, detail
+
+
+class RunError(PyvirtError):
+    """A command in the guest failed; `result` holds its end and its output."""
+
+    def __init__(self, result: Any) -> None:
+        said = _last_line(result.stderr) or _last_line(result.stdout)
+        super().__init__(f"{result.command!r}: {result.end}" + (f": {said}" if said else ""))
+        self.result = result
+
+
+class RunTimedOut(TimedOut):
+    """A command in the guest was ended at its time limit; what it had written is kept.
+
+    `ended` is False when the guest did not confirm that the command is gone.
+    """
+
+    def __init__(
+        self, command: Any, seconds: float, stdout: Any, stderr: Any, ended: bool = True
+    ) -> None:
+        detail = "it was killed" if ended else "the guest did not confirm its end"
+        super().__init__(f"{command!r}", seconds, detail)
+        self.command, self.stdout, self.stderr, self.ended = command, stdout, stderr, ended
+
+
+class GuestError(PyvirtError):
+    """The guest could not do `what`. `errno` is the guest's error number where it is known."""
+
+    def __init__(self, what: str, reason: str, errno: int | None = None) -> None:
+        super().__init__(f"{what} failed in the guest: {reason}")
+        self.what, self.reason, self.errno = what, reason, errno
+
+
+def _last_line(output: str | bytes) -> str:
+    """The last words of a command that failed, at most 200 characters of them."""
+    text = output[-1000:]
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    lines = text.strip().splitlines()
+    return lines[-1][-200:] if lines else ""

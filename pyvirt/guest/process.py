@@ -1,0 +1,195 @@
+"""A live command in a guest: its streams, its end, and signals to it.
+
+The carrier feeds readers and drains writers; flow control bounds what waits in between, so
+a command that writes faster than anybody reads is held back in the guest. Every wait exists
+twice: as a future (`chunk`, `send`, `ended`), and blocking (`read`, `write`, `wait`).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Protocol
+
+from attrs import frozen
+
+CHUNK = 256 << 10
+
+
+@frozen
+class Exit:
+    """How a command ended: exactly one of `exit_code` and `signal` is set."""
+
+    exit_code: int | None
+    signal: int | None
+    duration: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself, with exit code 0."""
+        return self.exit_code == 0
+
+
+class Reader:
+    """Bytes that come from the guest. One reader at a time."""
+
+    def __init__(self, consumed: Callable[[int], None]) -> None:
+        self._consumed = consumed
+        self._lock = threading.Lock()
+        self._parts: deque[bytes] = deque()
+        self._over = False
+        self._error: Exception | None = None
+        self._waiting: tuple[Future[bytes], int] | None = None
+
+    def chunk(self, size: int = CHUNK) -> Future[bytes]:
+        """The next bytes, between 1 and `size` of them; empty at the end."""
+        future: Future[bytes] = Future()
+        with self._lock:
+            if self._waiting is not None and not self._waiting[0].done():
+                raise RuntimeError("another read of this stream is still waiting")
+            self._waiting = (future, size)
+        self._serve()
+        return future
+
+    def read(self, size: int = -1, timeout: float | None = None) -> bytes:
+        """Exactly `size` bytes, fewer only at the end; all of them when it is negative."""
+        parts: list[bytes] = []
+        while size and (part := self._next(CHUNK if size < 0 else size, timeout)):
+            parts.append(part)
+            size -= len(part) if size > 0 else 0
+        return b"".join(parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes as they come, in pieces, until the end."""
+        return iter(lambda: self._next(CHUNK, None), b"")
+
+    def lines(self) -> Iterator[bytes]:
+        """Line by line, each with its newline; the last one as it is."""
+        rest = b""
+        for part in self:
+            *whole, rest = (rest + part).split(b"\n")
+            yield from (line + b"\n" for line in whole)
+        if rest:
+            yield rest
+
+    def feed(self, data: bytes) -> None:
+        """For the carrier: `data` arrived."""
+        with self._lock:
+            self._parts.append(data)
+        self._serve()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """For the carrier: nothing follows, because of `error` when there is one."""
+        with self._lock:
+            if not self._over:
+                self._over, self._error = True, error
+        self._serve()
+
+    def _next(self, size: int, timeout: float | None) -> bytes:
+        future = self.chunk(size)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()  # so that what arrives now waits for the next reader
+            raise
+
+    def _serve(self) -> None:
+        with self._lock:
+            if self._waiting is None or not (self._parts or self._over):
+                return
+            (future, size), self._waiting = self._waiting, None
+            if not future.set_running_or_notify_cancel():
+                return
+            data = self._take(size)
+        if data or self._error is None:
+            future.set_result(data)
+        else:
+            future.set_exception(self._error)
+        if data:
+            self._consumed(len(data))
+
+    def _take(self, size: int) -> bytes:
+        parts, room = [], size
+        while self._parts and room:
+            part = self._parts.popleft()
+            if len(part) > room:
+                self._parts.appendleft(part[room:])
+                part = part[:room]
+            parts.append(part)
+            room -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Stream(Protocol):
+    """What a carrier gives a `GuestProcess` to act with."""
+
+    def send(self, data: bytes) -> Future[None]: ...
+    def send_end(self) -> None: ...
+    def kill(self, number: int) -> Future[None]: ...
+    def resize(self, rows: int, columns: int) -> None: ...
+    def cancel(self) -> None: ...
+
+
+class Writer:
+    """Bytes that go to the guest."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def send(self, data: bytes) -> Future[None]:
+        """Done when flow control has let all of `data` out."""
+        return self._stream.send(data)
+
+    def write(self, data: bytes, timeout: float | None = None) -> int:
+        """Send `data`, waiting while the guest does not take it."""
+        self._stream.send(data).result(timeout)
+        return len(data)
+
+    def close(self) -> None:
+        """End the stream; what was sent before still arrives."""
+        self._stream.send_end()
+
+
+class GuestProcess:
+    """A live command. As a context manager it is killed at the end, if it still runs.
+
+    With a pty, `stdout` carries the terminal and `stderr` is empty.
+    """
+
+    def __init__(
+        self, pid: int, stream: Stream, stdout: Reader, stderr: Reader, ended: Future[Exit]
+    ) -> None:
+        self.pid = pid
+        self.stdin = Writer(stream)
+        self.stdout, self.stderr = stdout, stderr
+        self.ended = ended
+        self._stream = stream
+
+    def wait(self, timeout: float | None = None) -> Exit:
+        """How it ended. Its output may still be read afterwards."""
+        return self.ended.result(timeout)
+
+    def kill(self, number: int = signal.SIGKILL) -> Future[None]:
+        """Send a signal to its whole process group. Done when the guest has sent it."""
+        return self._stream.kill(number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell its pty a new size."""
+        self._stream.resize(rows, columns)
+
+    def close(self) -> None:
+        """Kill it with its whole session, if it still runs, and drop its streams."""
+        self._stream.cancel()
+
+    def __enter__(self) -> GuestProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        done = self.ended.done() and not self.ended.cancelled() and not self.ended.exception()
+        return f"<GuestProcess {self.pid}: {self.ended.result() if done else 'running'}>"
