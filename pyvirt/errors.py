@@ -99,3 +99,19 @@ def _last_line(output: str | bytes) -> str:
         text = text.decode("utf-8", "replace")
     lines = text.strip().splitlines()
     return lines[-1][-200:] if lines else ""
+
+
+class UnplugError(PyvirtError):
+    """A device stayed in the guest."""
+
+    def __init__(self, device: str, why: str) -> None:
+        super().__init__(f"{device} was not unplugged: {why}")
+        self.device, self.why = device, why
+
+
+class StartError(PyvirtError):
+    """A VM did not start: QEMU, or a program beside it, ended or never got ready."""
+
+    def __init__(self, program: str, why: str, words: str = "") -> None:
+        super().__init__(f"{program} did not start: {why}" + (f": {words}" if words else ""))
+        self.program, self.why, self.words = program, why, words

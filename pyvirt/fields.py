@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -48,6 +49,11 @@ def _convert_tuple(value: Any, field: attrs.Attribute[Any]) -> tuple[Any, ...]:
 
 #: Converter of a field that holds several values.
 to_tuple = attrs.Converter(_convert_tuple, takes_field=True)  # type: ignore[call-overload]
+
+
+def to_path(value: Any) -> Path | None:
+    """Converter of an optional path."""
+    return None if value is None else Path(value)
 
 
 def positive(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:

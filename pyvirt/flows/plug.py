@@ -1,0 +1,93 @@
+"""Plug a part into a running VM, and take it out: half of it never stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyvirt.errors import ClosedError, CommandError, PyvirtError, TimedOut, UnplugError
+from pyvirt.flows.steps import Acquire, Release
+from pyvirt.qemu.composition import Placed
+from pyvirt.qemu.option import Option
+from pyvirt.qemu.render import commands
+from pyvirt.qmp.flow import Command, Flow, Until
+
+LETTING_GO = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
+
+#: Seconds after which QEMU takes a request to unplug once more: a guest that was busy
+#: booting does not hear the first.
+AGAIN = 5.0
+
+REMOVALS = {
+    "blockdev": ("blockdev-del", "node-name"),
+    "netdev": ("netdev_del", "id"),
+    "chardev": ("chardev-remove", "id"),
+    "object": ("object-del", "id"),
+}
+
+
+
+def plug(placed: Placed) -> Flow[None]:
+    """Acquire what the part needs and give QEMU its options, or undo all that was done."""
+    done: list[Option] = []
+    acquired: list[str] = []
+    supplied: dict[str, str] = {}
+    try:
+        for need in placed.needs:
+            supplied.update((yield Acquire(need)))
+            acquired.append(need.name)
+        for option in (*placed.ports, *placed.options):
+            yield from commands([option], supplied)
+            done.append(option)
+    except ClosedError:
+        raise
+    except Exception as error:
+        try:
+            yield from remove(done, acquired, timeout=AGAIN)
+        except PyvirtError as second:
+            error.add_note(f"Undoing it failed as well: {second}")
+        raise
+
+
+def unplug(placed: Placed, timeout: float) -> Flow[None]:
+    """Remove a part: its devices first, each once the guest let go, then what is behind them."""
+    yield from remove(placed.options, [need.name for need in placed.needs], timeout)
+
+
+def remove(options: Iterable[Option], needs: Iterable[str], timeout: float) -> Flow[None]:
+    """Undo `options` in reverse order and give `needs` back."""
+    for option in reversed(list(options)):
+        properties = option.properties
+        assert isinstance(properties, Mapping)
+        if option.kind == "device":
+            yield from let_go(str(properties["id"]), timeout)
+        else:
+            name, key = REMOVALS[option.kind]
+            yield Command(name, {key: properties[key]})
+    for need in needs:
+        yield Release(need)
+
+
+def let_go(device: str, timeout: float) -> Flow[None]:
+    """Ask the guest to let go of `device` until it does, or `timeout` seconds are over."""
+    event: Any = None
+    left = timeout
+    while event is None:
+        try:
+            yield Command("device_del", {"id": device})
+        except CommandError as error:
+            if error.kind == "DeviceNotFound":
+                return  # It went between two requests.
+            if "already in the process of unplug" not in error.desc:
+                raise
+        try:
+            event = yield Until(LETTING_GO, {"device": device}, timeout=min(left, AGAIN))
+        except TimedOut as late:
+            left -= AGAIN
+            if left <= 0:
+                raise UnplugError(device, f"the guest did not let go within {timeout:g} s") from late
+    if event.name != "DEVICE_DELETED":
+        reason = event.data.get("msg", "the guest refused")
+        raise UnplugError(device, reason)
+
+

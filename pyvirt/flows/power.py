@@ -1,0 +1,39 @@
+"""Ending a VM: politely, then firmly."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from pyvirt.errors import ClosedError, CommandError, PyvirtError, TimedOut
+from pyvirt.flows.steps import Ended, Kill
+from pyvirt.qmp.flow import Command, Flow
+
+#: Seconds that QEMU gets to end itself after ``quit``: it flushes its images first.
+QUITTING = 10.0
+
+
+def shutdown(asking: Future[None] | Command, patience: float, *, firm: bool) -> Flow[Any]:
+    """Ask the guest to power off, wait `patience` seconds, then end QEMU if `firm`."""
+    try:
+        yield asking
+    except (ClosedError, TimedOut, CommandError) as error:
+        refusal: PyvirtError | None = error
+    else:
+        refusal = None
+    try:
+        return (yield Ended(0.0 if refusal and not firm else patience))
+    except TimedOut:
+        if not firm:
+            raise
+    return (yield from stop())
+
+
+def stop() -> Flow[Any]:
+    """End QEMU now: ``quit``, which flushes images, then SIGKILL."""
+    try:
+        yield Command("quit")
+        return (yield Ended(QUITTING))
+    except (ClosedError, TimedOut, CommandError):
+        yield Kill()
+        return (yield Ended(QUITTING))

@@ -1,0 +1,33 @@
+"""What a flow with a VM may ask for, beyond QMP's own steps."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from pyvirt.qemu.need import Need
+
+
+@frozen
+class Acquire:
+    """Acquire `need` while the VM runs. The result maps the names it supplies to values."""
+
+    need: Need
+
+
+@frozen
+class Release:
+    """Give back what was acquired under the need's name `need`."""
+
+    need: str
+
+
+@frozen
+class Ended:
+    """Wait until QEMU ended; the result is how. `TimedOut` is thrown in after `timeout` seconds."""
+
+    timeout: float | None = None
+
+
+@frozen
+class Kill:
+    """End QEMU's process at once."""
