@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pyvirt.qemu.chardev import chardev
 from pyvirt.qemu.option import Late, Option
 from pyvirt.qmp.flow import Command
 
@@ -28,6 +29,7 @@ QMP_COMMANDS = {
     "blockdev": "blockdev-add",
     "netdev": "netdev_add",
     "chardev": "chardev-add",
+    "action": "set-action",
 }
 
 
