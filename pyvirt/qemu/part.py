@@ -19,7 +19,9 @@ class Slot:
     "" for a part that takes no place. `controller` is the model or the id of the controller,
     where the bus has several; `alone` asks for a controller of its own. `address` is
     where the user pinned it, in the bus's own words (``{"addr": "0x5"}``). `group` is
-    the kind of part, whose addresses stay together ("disk", "nic", "").
+    the kind of part, whose addresses stay together ("disk", "nic", "video", "").
+    `driver` is the model of the device: PCI asks it whether it is express or conventional,
+    and a controller described by the user (a SCSI host, a bridge) is known by it.
     """
 
     bus: str = ""
@@ -28,6 +30,7 @@ class Slot:
     group: str = ""
     address: Mapping[str, Any] = field(factory=dict)
     unpluggable: bool = True
+    driver: str = ""
 
 
 @frozen
