@@ -1,0 +1,45 @@
+"""How a VM ended, told apart."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from pyvirt.running.process import Exit
+
+#: Reasons in QEMU's own words (ShutdownCause), and two of ours for a QEMU that never said.
+CRASHED, KILLED = "crashed", "killed"
+
+
+@frozen
+class VMExit:
+    """How a VM ended.
+
+    `reason` is the cause in QEMU's words ("guest-shutdown", "guest-reset", "guest-panic",
+    "host-qmp-quit", "host-signal", ...), or "crashed" (a signal or an exit code of its own),
+    or "killed" (SIGKILL from outside). `log` is the end of what QEMU wrote, `serial` the
+    end of what the guest wrote on its first serial port.
+    """
+
+    reason: str
+    process: Exit
+    log: str = ""
+    serial: str = ""
+
+    def __str__(self) -> str:
+        words = [f"QEMU ended: {self.reason} ({self.process})"]
+        if self.log:
+            words.append(f"its last words: {self.log.splitlines()[-1]}")
+        if self.serial:
+            words.append(f"the guest's last line: {self.serial.splitlines()[-1]}")
+        return "; ".join(words)
+
+
+def judge(process: Exit, cause: str | None, log: str, serial: str) -> VMExit:
+    """The end of a QEMU whose last SHUTDOWN event had `cause` (None: there was none)."""
+    if process.signal == 9:
+        reason = KILLED
+    elif not process.ok or cause is None:
+        reason = CRASHED
+    else:
+        reason = cause
+    return VMExit(reason, process, log, serial)

@@ -1,0 +1,153 @@
+"""Acquiring what options need: fds, files, companions. All of it is given back in one place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pyvirt.boot import GuestImage
+from pyvirt.errors import PyvirtError
+from pyvirt.qemu.need import (
+    Companion,
+    CopiedFile,
+    Need,
+    Socketpair,
+    TapFds,
+    TemporaryFile,
+    TemporaryPath,
+    VhostFds,
+)
+from pyvirt.running.companion import Running as RunningCompanion
+from pyvirt.running.companion import start as start_companion
+from pyvirt.running.guest import build
+from pyvirt.running.tap import open_tap
+
+
+class Held:
+    """What was acquired for one need: `values` for options, `fds` that QEMU must inherit."""
+
+    def __init__(self, need: Need) -> None:
+        self.need = need
+        self.values: dict[str, str] = {}
+        self.fds: list[int] = []
+        self.socket: socket.socket | None = None
+        self.companion: RunningCompanion | None = None
+        self._stack = ExitStack()
+        self._stack.callback(self.given)
+
+    def give(self, *fds: int) -> None:
+        """More descriptors for QEMU; ours until `given`."""
+        self.fds.extend(fds)
+        self.values[self.need.name] = ":".join(str(fd) for fd in self.fds)
+
+    def given(self) -> None:
+        """QEMU has the descriptors: close this process's copies."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def on_close(self, callback: Callable[..., Any], *arguments: Any) -> None:
+        self._stack.callback(callback, *arguments)
+
+    def close(self) -> None:
+        """Give everything back, the last first."""
+        self._stack.close()
+
+
+def acquire(need: Need, directory: Path, supplied: Mapping[str, str]) -> Held:
+    """Acquire `need`; temporary files go into `directory`.
+
+    `supplied` holds the values of needs acquired before. Raises `PyvirtError` or `OSError`,
+    with nothing left behind.
+    """
+    held = Held(need)
+    try:
+        _ACQUIRE[type(need)](held, need, directory, supplied)
+    except (PyvirtError, OSError):
+        held.close()
+        raise
+    return held
+
+
+def _socketpair(held: Held, need: Socketpair, *_: Any) -> None:
+    ours, theirs = socket.socketpair()
+    held.socket = ours
+    held.on_close(ours.close)
+    held.give(theirs.detach())
+
+
+def _file(held: Held, need: TemporaryFile, directory: Path, *_: Any) -> None:
+    path = directory / f"{need.name}{need.suffix}"
+    path.touch(mode=0o600)
+    path.write_bytes(need.content)
+    _supply_path(held, path)
+
+
+def _path(held: Held, need: TemporaryPath, directory: Path, *_: Any) -> None:
+    path = directory / f"{need.name}{need.suffix}"
+    if need.fifo:
+        os.mkfifo(path, 0o600)
+    _supply_path(held, path)
+
+
+def _copy(held: Held, need: CopiedFile, directory: Path, *_: Any) -> None:
+    if need.path is None:
+        path = directory / need.name
+        shutil.copyfile(need.source, path)
+        _supply_path(held, path)
+        return
+    if not need.path.exists():
+        draft = need.path.with_name(f".{need.path.name}.{os.getpid()}")
+        try:
+            shutil.copyfile(need.source, draft)
+            draft.replace(need.path)
+        finally:
+            draft.unlink(missing_ok=True)
+    held.values[need.name] = str(need.path)
+
+
+def _supply_path(held: Held, path: Path) -> None:
+    held.values[held.need.name] = str(path)
+    held.on_close(lambda: path.unlink(missing_ok=True))
+
+
+def _tap(held: Held, need: TapFds, *_: Any) -> None:
+    held.give(*open_tap(need))
+
+
+def _vhost(held: Held, need: VhostFds, *_: Any) -> None:
+    for _number in range(need.queues):
+        held.give(os.open(need.path, os.O_RDWR | os.O_CLOEXEC))
+
+
+def _companion(
+    held: Held, need: Companion, directory: Path, supplied: Mapping[str, str]
+) -> None:
+    held.companion = start_companion(need, directory, supplied)
+    held.on_close(held.companion.close)
+    held.values[need.name] = str(held.companion.socket)
+
+
+def _guest(held: Held, need: GuestImage, *_: Any) -> None:
+    built = build(need.guest)
+    held.values |= {
+        f"{need.name}.kernel": str(built.kernel),
+        f"{need.name}.initramfs": str(built.initramfs),
+        f"{need.name}.append": built.append,
+    }
+
+
+_ACQUIRE: dict[type[Need], Callable[..., None]] = {
+    Socketpair: _socketpair,
+    TemporaryFile: _file,
+    TemporaryPath: _path,
+    CopiedFile: _copy,
+    TapFds: _tap,
+    VhostFds: _vhost,
+    Companion: _companion,
+    GuestImage: _guest,
+}
