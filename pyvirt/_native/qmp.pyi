@@ -1,0 +1,19 @@
+from typing import Final
+
+from _typeshed import ReadableBuffer
+
+MAX_DEPTH: Final[int]
+REASONS: Final[dict[int, str]]
+
+class Scanner:
+    def __init__(self, peer: str, size: int, depth: int) -> None: ...
+    @property
+    def base(self) -> int: ...
+    @property
+    def unwanted(self) -> int: ...
+    @property
+    def unfinished(self) -> int: ...
+    def scan(
+        self, buffer: ReadableBuffer, size: int, wanted: bytes | None
+    ) -> list[tuple[int, int, int, int, int, int, int]]: ...
+    def moved(self) -> None: ...
