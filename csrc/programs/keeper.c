@@ -55,10 +55,16 @@ static void remove_tree(char *path)
     *name++ = '\0';
     const int parent = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-    if (parent >= 0 && *name)
+    if (parent < 0 || !*name)
+        return;
+    /* Those who die with the owner may still be adding files: they get 5 s. */
+    for (int i = 0; i < 50; i++) {
         remove_below(parent, name, MAX_DEPTH);
-    if (parent >= 0)
-        close(parent);
+        if (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW))
+            break;
+        usleep(100 * 1000);
+    }
+    close(parent);
 }
 
 /* Memory is bounded by what the owner keeps at once. */
@@ -123,15 +129,28 @@ static void listen_to_owner(struct paths *paths)
     }
 }
 
-int main(void)
+/* Go on alone: a child of nobody, in its own session, holding nothing but the pipe. */
+static int detach(void)
 {
-    struct paths paths = {0};
     const int outliving[] = {SIGINT, SIGHUP, SIGTERM, SIGQUIT, SIGPIPE};
+    const int null = open("/dev/null", O_RDWR);
+    const pid_t child = fork();
 
+    if (child)
+        _exit(child < 0);
     setsid();
     for (size_t i = 0; i < sizeof outliving / sizeof *outliving; i++)
         signal(outliving[i], SIG_IGN);
-    if (chdir("/"))
+    if (dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0 || chdir("/"))
+        return -1;
+    return syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) ? -1 : 0;
+}
+
+int main(void)
+{
+    struct paths paths = {0};
+
+    if (detach())
         return 1;
     listen_to_owner(&paths);
     for (size_t i = 0; i < paths.count; i++)

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from typing import ClassVar, Self, TypeVar
+from typing import Self, TypeVar
 
 from pyvirt._native import program
+from pyvirt.running.forks import close_private, private_pipe
 
 T = TypeVar("T")
 
@@ -85,13 +86,9 @@ def _duplicates(fds: Iterable[int]) -> Iterator[list[int]]:
 class _Report:
     """A pipe that tells what failed before the exec, or ends when nothing did."""
 
-    open: ClassVar[set[int]] = set()
-
     def __enter__(self) -> Self:
-        self._reader, low = os.pipe()
-        self.fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
-        os.close(low)
-        self.open.add(self.fd)
+        self._reader, self.fd = private_pipe()
+        self._open = True
         return self
 
     def read(self) -> bytes:
@@ -103,9 +100,9 @@ class _Report:
         return report
 
     def _close(self) -> None:
-        if self.fd in self.open:
-            self.open.remove(self.fd)
-            os.close(self.fd)
+        if self._open:
+            self._open = False
+            close_private(self.fd)
 
     def __exit__(self, *_: object) -> None:
         self._close()
@@ -150,12 +147,9 @@ def _on_lasting_thread(function: Callable[[], T]) -> T:
 
 
 def _forked() -> None:
-    """In a forked child: the thread is not here, and nobody's report may wait for us."""
+    """The thread is not in a forked child."""
     global _parent, _birth
     _parent, _birth = None, threading.Lock()
-    for fd in _Report.open:
-        os.close(fd)
-    _Report.open.clear()
 
 
 os.register_at_fork(after_in_child=_forked)

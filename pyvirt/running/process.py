@@ -25,7 +25,7 @@ Word = str | os.PathLike[str]
 
 @frozen
 class Exit:
-    """How a process ended, and what it used: seconds of CPU and bytes of memory at its peak.
+    """How a process ended, and the seconds of CPU that it had used.
 
     `code` and `signal` are both None when something else in this program reaped it.
     """
@@ -34,7 +34,6 @@ class Exit:
     signal: int | None = None
     user: float = 0.0
     system: float = 0.0
-    peak: int = 0
 
     @property
     def ok(self) -> bool:
@@ -249,5 +248,4 @@ def _reap(pid: int) -> Exit:
         signal=-code if code < 0 else None,
         user=used.ru_utime,
         system=used.ru_stime,
-        peak=used.ru_maxrss * 1024,
     )
