@@ -21,11 +21,20 @@ class Late:
 
 
 @frozen
+class JsonNull:
+    """JSON's null, where QEMU tells it from an absent property (``"backing": null``)."""
+
+
+NULL = JsonNull()
+
+
+@frozen
 class Option:
     """``-kind properties``: a mapping, a bare word, or nothing (``-nodefaults``).
 
-    Values are strings, numbers, booleans, lists and mappings as QAPI has them, or
-    `Late`. `source` is the field of the description that made the option.
+    Values are strings, numbers, booleans, lists and mappings as QAPI has them, `NULL`
+    or `Late`; a property that is None is left out. `source` is the field of the description
+    that made the option.
     """
 
     kind: str

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pyvirt.qemu.chardev import chardev
-from pyvirt.qemu.option import Late, Option
+from pyvirt.qemu.option import JsonNull, Late, Option
 from pyvirt.qmp.flow import Command
 
 JSON_KINDS = frozenset({"device", "object", "blockdev", "netdev", "audiodev", "display"})
@@ -63,6 +63,8 @@ def commands(options: Iterable[Option], supplied: Mapping[str, str]) -> Iterator
 
 def resolve(value: Any, supplied: Mapping[str, str] | None) -> Any:
     """`value` with each `Late` in it replaced by what was supplied."""
+    if isinstance(value, JsonNull):
+        return None
     if isinstance(value, Late):
         return value.form.format(f"<{value.need}>" if supplied is None else supplied[value.need])
     if isinstance(value, Mapping):
