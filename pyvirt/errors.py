@@ -20,6 +20,10 @@ class SpecError(PyvirtError, ValueError):
         super().__init__(f"{field} {reason}, got {value!r}")
         self.field, self.reason, self.value = field, reason, value
 
+    def inside(self, owner: str) -> SpecError:
+        """The same fault, of the field inside `owner` ("disks[0]")."""
+        return SpecError(f"{owner}.{self.field}", self.reason, self.value)
+
 
 class UnsupportedError(PyvirtError):
     """This QEMU, or this host, lacks what a description needs."""

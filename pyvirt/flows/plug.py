@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pyvirt.errors import ClosedError, CommandError, PyvirtError, TimedOut, UnplugError
-from pyvirt.flows.steps import Acquire, Release
+from pyvirt.flows.steps import Acquire, Act, Release
 from pyvirt.qemu.composition import Placed
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.render import commands
-from pyvirt.qmp.flow import Command, Flow, Until
+from pyvirt.qmp.flow import Command, Until
 
 LETTING_GO = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 
@@ -27,7 +27,7 @@ REMOVALS = {
 
 
 
-def plug(placed: Placed) -> Flow[None]:
+def plug(placed: Placed) -> Act[None]:
     """Acquire what the part needs and give QEMU its options, or undo all that was done."""
     done: list[Option] = []
     acquired: list[str] = []
@@ -49,26 +49,24 @@ def plug(placed: Placed) -> Flow[None]:
         raise
 
 
-def unplug(placed: Placed, timeout: float) -> Flow[None]:
+def unplug(placed: Placed, timeout: float) -> Act[None]:
     """Remove a part: its devices first, each once the guest let go, then what is behind them."""
     yield from remove(placed.options, [need.name for need in placed.needs], timeout)
 
 
-def remove(options: Iterable[Option], needs: Iterable[str], timeout: float) -> Flow[None]:
+def remove(options: Iterable[Option], needs: Iterable[str], timeout: float) -> Act[None]:
     """Undo `options` in reverse order and give `needs` back."""
     for option in reversed(list(options)):
-        properties = option.properties
-        assert isinstance(properties, Mapping)
         if option.kind == "device":
-            yield from let_go(str(properties["id"]), timeout)
+            yield from let_go(option.id, timeout)
         else:
             name, key = REMOVALS[option.kind]
-            yield Command(name, {key: properties[key]})
+            yield Command(name, {key: option.id})
     for need in needs:
         yield Release(need)
 
 
-def let_go(device: str, timeout: float) -> Flow[None]:
+def let_go(device: str, timeout: float) -> Act[None]:
     """Ask the guest to let go of `device` until it does, or `timeout` seconds are over."""
     event: Any = None
     left = timeout
@@ -85,7 +83,8 @@ def let_go(device: str, timeout: float) -> Flow[None]:
         except TimedOut as late:
             left -= AGAIN
             if left <= 0:
-                raise UnplugError(device, f"the guest did not let go within {timeout:g} s") from late
+                why = f"the guest did not let go within {timeout:g} s"
+                raise UnplugError(device, why) from late
     if event.name != "DEVICE_DELETED":
         reason = event.data.get("msg", "the guest refused")
         raise UnplugError(device, reason)

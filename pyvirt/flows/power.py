@@ -6,14 +6,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from pyvirt.errors import ClosedError, CommandError, PyvirtError, TimedOut
-from pyvirt.flows.steps import Ended, Kill
-from pyvirt.qmp.flow import Command, Flow
+from pyvirt.flows.steps import Act, Ended, Kill
+from pyvirt.qmp.flow import Command
 
 #: Seconds that QEMU gets to end itself after ``quit``: it flushes its images first.
 QUITTING = 10.0
 
 
-def shutdown(asking: Future[None] | Command, patience: float, *, firm: bool) -> Flow[Any]:
+def shutdown(asking: Future[None] | Command, patience: float, *, firm: bool) -> Act[Any]:
     """Ask the guest to power off, wait `patience` seconds, then end QEMU if `firm`."""
     try:
         yield asking
@@ -29,7 +29,7 @@ def shutdown(asking: Future[None] | Command, patience: float, *, firm: bool) -> 
     return (yield from stop())
 
 
-def stop() -> Flow[Any]:
+def stop() -> Act[Any]:
     """End QEMU now: ``quit``, which flushes images, then SIGKILL."""
     try:
         yield Command("quit")

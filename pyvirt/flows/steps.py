@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from concurrent.futures import Future
+from typing import Any, TypeAlias, TypeVar
+
 from attrs import frozen
 
 from pyvirt.qemu.need import Need
@@ -31,3 +35,21 @@ class Ended:
 @frozen
 class Kill:
     """End QEMU's process at once."""
+
+
+@frozen
+class Within:
+    """Wait for `future`, at most `seconds`; then it is cancelled and `TimedOut` thrown in.
+
+    `what` names it in the error.
+    """
+
+    future: Future[Any]
+    seconds: float | None
+    what: str
+
+
+T = TypeVar("T")
+
+#: A flow with a VM: yields QMP's steps, these, and futures.
+Act: TypeAlias = Generator[Any, Any, T]

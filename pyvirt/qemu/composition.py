@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import count
 
 import attrs
 from attrs import frozen
@@ -11,7 +13,7 @@ from pyvirt.errors import SpecError
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At, Part
-from pyvirt.qemu.topology import Topology
+from pyvirt.qemu.topology import Topology, rank
 
 
 @frozen
@@ -36,40 +38,65 @@ class Composition:
     """All parts of one machine, by name, and the places they hold.
 
     It lives on beside a running VM, so that a part plugged later is made by the same lines
-    as one that was there from the start.
+    as one that was there from the start. Several threads may plug at once.
     """
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self.placed: dict[str, Placed] = {}
+        self._names: set[str] = set()
+        self._lock = threading.Lock()
 
-    def add(self, part: Part, source: str, *, plugged: bool = False) -> Placed:
-        """Give `part` a name and a place. `source` is the field that holds it."""
-        name = self._name(part, source)
-        ports, at = self.topology.place(name, part.slot, plugged=plugged)
-        placed = Placed(
-            part,
-            at,
-            tuple(attrs.evolve(port, source=port.source or "topology") for port in ports),
-            *sort(part.options(at), source),
-        )
-        self.placed[name] = placed
-        return placed
+    def add_all(self, parts: Iterable[tuple[Part, str]]) -> Iterator[Placed]:
+        """Place parts that are there from the start, each with the field that holds it.
 
-    def remove(self, name: str) -> None:
-        """Forget the part and give its place back."""
+        Names follow the order given; whose place is pinned is placed first.
+        """
+        parts = list(parts)
+        names = {source: self._claim(part, source) for part, source in parts if part.id}
+        for part, source in sorted(parts, key=lambda item: rank(item[0].slot)):
+            name = names.get(source) or self._claim(part, source)
+            yield self._place(name, part, source, plugged=False)
+
+    def plug(self, part: Part, source: str) -> Placed:
+        """Place one more part on the running machine."""
+        with self._lock:
+            return self._place(self._claim(part, source), part, source, plugged=True)
+
+    def remove(self, placed: Placed, *, ports: bool = False) -> None:
+        """Forget a part and give its place back; with `ports`, those made for it too."""
+        with self._lock:
+            self._forget(placed.name)
+            for option in placed.ports if ports else ():
+                self.topology.release(option.id)
+
+    def _forget(self, name: str) -> None:
         self.placed.pop(name, None)
+        self._names.discard(name)
         self.topology.release(name)
 
-    def _name(self, part: Part, source: str) -> str:
-        if part.id is not None:
-            if part.id in self.placed:
-                raise SpecError(f"{source}.id", "must be unique in a VM", part.id)
-            return part.id
-        number = 0
-        while f"{part.prefix}{number}" in self.placed:
-            number += 1
-        return f"{part.prefix}{number}"
+    def _place(self, name: str, part: Part, source: str, *, plugged: bool) -> Placed:
+        try:
+            ports, at = self.topology.place(name, part.slot, plugged=plugged)
+            options, needs = sort(part.options(at), source)
+        except SpecError as error:
+            self._forget(name)
+            raise error.inside(source) from None
+        made = tuple(attrs.evolve(port, source=f"{source} (topology)") for port in ports)
+        self.placed[name] = Placed(part, at, made, options, needs)
+        return self.placed[name]
+
+    def _claim(self, part: Part, source: str) -> str:
+        name = part.id if part.id is not None else self._fresh(part.prefix)
+        if name in self._names:
+            raise SpecError(f"{source}.id", "must be unique in a VM", name)
+        self._names.add(name)
+        return name
+
+    def _fresh(self, prefix: str) -> str:
+        return next(
+            name for number in count() if (name := f"{prefix}{number}") not in self._names
+        )
 
 
 def sort(

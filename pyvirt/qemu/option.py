@@ -40,3 +40,10 @@ class Option:
     kind: str
     properties: Mapping[str, Any] | str | Late | None = None
     source: str = field(default="", eq=False)
+
+    @property
+    def id(self) -> str:
+        """The name by which QEMU knows what the option makes: its id or node-name, or ""."""
+        if not isinstance(self.properties, Mapping):
+            return ""
+        return str(self.properties.get("id", self.properties.get("node-name", "")))
