@@ -73,6 +73,19 @@ class VhostFds(Need):
 
 
 @frozen
+class HostPath(Need):
+    """Something of the host's that must be there, or the start is refused with `hint`.
+
+    `path` must exist, and with `target` be a symbolic link to something of that name.
+    Supplies the path.
+    """
+
+    path: Path
+    target: str | None = None
+    hint: str = ""
+
+
+@frozen
 class Companion(Need):
     """A program that runs beside QEMU (swtpm, virtiofsd, passt).
 
