@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -37,18 +37,23 @@ def _convert_size(value: Any, field: attrs.Attribute[Any]) -> int | None:
     return None if value is None else size(value, field.name)
 
 
-#: Converter of a field that holds bytes; ``None`` stays ``None``.
-to_size = attrs.Converter(_convert_size, takes_field=True)  # type: ignore[call-overload]
-
-
 def _convert_tuple(value: Any, field: attrs.Attribute[Any]) -> tuple[Any, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise SpecError(field.name, "must be a list", value)
     return tuple(value)
 
 
-#: Converter of a field that holds several values.
-to_tuple = attrs.Converter(_convert_tuple, takes_field=True)  # type: ignore[call-overload]
+if TYPE_CHECKING:  # mypy knows converters only as plain functions.
+
+    def to_size(value: int | str | None) -> Any:
+        """Converter of a field that holds bytes; ``None`` stays ``None``."""
+
+    def to_tuple(value: Iterable[Any]) -> Any:
+        """Converter of a field that holds several values."""
+
+else:
+    to_size = attrs.Converter(_convert_size, takes_field=True)
+    to_tuple = attrs.Converter(_convert_tuple, takes_field=True)
 
 
 def to_path(value: Any) -> Path | None:
