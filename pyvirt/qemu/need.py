@@ -54,7 +54,8 @@ class CopiedFile(Need):
 class TapFds(Need):
     """Opened queues of a tap interface; supplies the fds, colon-separated.
 
-    The interface is made when absent and then dies with its fds.
+    The interface is made when absent and then dies with its fds. `receive` and `send` are
+    the bytes a second that the guest may, `burst` those that may pass at once.
     """
 
     ifname: str | None = None
@@ -62,14 +63,28 @@ class TapFds(Need):
     queues: int = 1
     vnet_header: bool = True
     mtu: int | None = None
+    receive: int | None = None
+    send: int | None = None
+    burst: int | None = None
 
 
 @frozen
 class VhostFds(Need):
-    """`queues` fds of ``/dev/vhost-net`` or another vhost device at `path`; colon-separated."""
+    """`queues` fds of ``/dev/vhost-net`` or another vhost device at `path`; colon-separated.
+
+    An `optional` one supplies nothing where the device cannot be opened.
+    """
 
     path: Path = Path("/dev/vhost-net")
     queues: int = 1
+    optional: bool = False
+
+
+@frozen
+class GivenFds(Need):
+    """Open descriptors of this process, of which QEMU gets copies; colon-separated."""
+
+    fds: tuple[int, ...] = ()
 
 
 @frozen
@@ -99,3 +114,17 @@ class Companion(Need):
     socket: str = "socket"
     hint: str = ""
     environment: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class Peer(Need):
+    """A program at the other end of a socket pair (passt); supplies QEMU's end as an fd.
+
+    `arguments` may hold `Late`s; ``Late("fd")`` is the program's end. It is ready when it
+    has confined itself with seccomp, and ends when QEMU's end is closed. `hint` names the
+    package to install.
+    """
+
+    program: str
+    arguments: tuple[str | Late, ...] = ()
+    hint: str = ""

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
+from pyvirt.qmp.flow import Command
 
 
 @frozen
@@ -35,11 +36,15 @@ class Slot:
 
 @frozen
 class At:
-    """Where a part was put: its `name`, the bus properties of its place, the transport."""
+    """Where a part was put: its `name`, the bus properties of its place, the transport.
+
+    `vm` is the name of the VM, for what must differ between VMs and not between starts.
+    """
 
     name: str
     place: Mapping[str, Any] = field(factory=dict)
     transport: str = "pci"
+    vm: str = ""
 
     def virtio(self, kind: str) -> str:
         """The driver name of virtio device `kind` ("blk") here: PCI, or MMIO on microvm."""
@@ -64,3 +69,13 @@ class Part(Protocol):
 
     def options(self, at: At) -> Iterator[Option | Need]:
         """The options in the order in which QEMU wants them, and what they need."""
+
+
+@runtime_checkable
+class Adjusted(Protocol):
+    """A part with properties that QEMU takes only as commands, once the part exists.
+
+    They are given before the guest's first instruction, or right after a plug.
+    """
+
+    def adjustments(self, at: At) -> Iterator[Command]: ...

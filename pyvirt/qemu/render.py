@@ -68,10 +68,19 @@ def resolve(value: Any, supplied: Mapping[str, str] | None) -> Any:
     if isinstance(value, Late):
         return value.form.format(f"<{value.need}>" if supplied is None else supplied[value.need])
     if isinstance(value, Mapping):
-        return {key: resolve(item, supplied) for key, item in value.items() if item is not None}
+        return {
+            key: resolve(item, supplied) for key, item in value.items() if _given(item, supplied)
+        }
     if isinstance(value, list | tuple):
         return [resolve(item, supplied) for item in value]
     return value
+
+
+def _given(value: Any, supplied: Mapping[str, str] | None) -> bool:
+    """Whether a property is there at all: an optional need may have had nothing to supply."""
+    if isinstance(value, Late) and supplied is not None:
+        return bool(supplied[value.need])
+    return value is not None
 
 
 def _word(option: Option, supplied: Mapping[str, str] | None) -> str | None:
