@@ -28,7 +28,9 @@ class Attached:
     properties: Mapping[str, Any] = field(factory=dict, validator=fields.kind(Mapping))
 
     PREFIX: ClassVar[str] = "device"
+    DRIVER: ClassVar[str] = ""
     BUS: ClassVar[str] = "pci"
+    GROUP: ClassVar[str] = ""
     UNPLUGGABLE: ClassVar[bool] = True
 
     @property
@@ -37,9 +39,20 @@ class Attached:
         return self.PREFIX
 
     @property
+    def driver(self) -> str:
+        """QEMU's name of the device, on PCI where it has several."""
+        return self.DRIVER
+
+    @property
     def slot(self) -> Slot:
         """The kind of place it wants."""
-        return Slot(self.BUS, address=self.address, unpluggable=self.UNPLUGGABLE)
+        return Slot(
+            self.BUS,
+            group=self.GROUP,
+            address=self.address,
+            unpluggable=self.UNPLUGGABLE,
+            driver=self.driver,
+        )
 
     def options(self, at: At) -> Iterator[Option | Need]:
         """The options in the order in which QEMU wants them, and what they need."""

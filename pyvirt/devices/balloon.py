@@ -34,7 +34,7 @@ class Balloon(Attached):
         default=None, validator=fields.optional(fields.between(0, 0xFFFFFFFF))
     )
 
-    PREFIX = "balloon"
+    PREFIX, DRIVER = "balloon", "virtio-balloon-pci"
 
     def __attrs_post_init__(self) -> None:
         if self.free_page_hint and self.iothread is None:

@@ -65,9 +65,13 @@ class Serial(Attached):
         only_for("model", ("usb-serial",), self.model, always_plugged=self.always_plugged)
 
     @property
+    def driver(self) -> str:
+        return self.model
+
+    @property
     def slot(self) -> Slot:
         bus = self.BUSES[self.model]
-        return Slot(bus, address=self.address, unpluggable=bus != "isa")
+        return Slot(bus, address=self.address, unpluggable=bus != "isa", driver=self.driver)
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.backend.options(at.name)
@@ -99,12 +103,12 @@ class Parallel(Attached):
         default=None, validator=fields.optional(fields.between(0, 15)), kw_only=True
     )
 
-    PREFIX, BUS, UNPLUGGABLE = "parallel", "isa", False
+    PREFIX, DRIVER, BUS, UNPLUGGABLE = "parallel", "isa-parallel", "isa", False
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.backend.options(at.name)
         yield self.device(
-            "isa-parallel",
+            self.DRIVER,
             at,
             chardev=chardev_id(at.name),
             index=self.index,
@@ -124,7 +128,7 @@ class VirtioSerial(Attached):
     vectors: int | None = field(default=None, validator=fields.optional(unsigned))
     emergency_write: bool | None = field(default=None, validator=fields.optional(boolean))
 
-    PREFIX = "virtio-serial"
+    PREFIX, DRIVER = "virtio-serial", "virtio-serial-pci"
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.literal(
@@ -152,7 +156,7 @@ class VirtioSerialPort(Attached):
     )
     controller: str = field(default="", validator=fields.text, kw_only=True)
 
-    PREFIX, BUS = "port", "virtio-serial"
+    PREFIX, DRIVER, BUS = "port", "virtserialport", "virtio-serial"
 
     def __attrs_post_init__(self) -> None:
         if not self.name:
@@ -160,11 +164,13 @@ class VirtioSerialPort(Attached):
 
     @property
     def slot(self) -> Slot:
-        return Slot(self.BUS, controller=self.controller, address=_numbered(self))
+        return Slot(
+            self.BUS, controller=self.controller, address=_numbered(self), driver=self.DRIVER
+        )
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.backend.options(at.name)
-        yield self.device("virtserialport", at, chardev=chardev_id(at.name), name=self.name)
+        yield self.device(self.DRIVER, at, chardev=chardev_id(at.name), name=self.name)
 
 
 @frozen
@@ -178,15 +184,17 @@ class VirtioConsole(Attached):
     )
     controller: str = field(default="", validator=fields.text, kw_only=True)
 
-    PREFIX, BUS = "console", "virtio-serial"
+    PREFIX, DRIVER, BUS = "console", "virtconsole", "virtio-serial"
 
     @property
     def slot(self) -> Slot:
-        return Slot(self.BUS, controller=self.controller, address=_numbered(self))
+        return Slot(
+            self.BUS, controller=self.controller, address=_numbered(self), driver=self.DRIVER
+        )
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.backend.options(at.name)
-        yield self.device("virtconsole", at, chardev=chardev_id(at.name), name=self.name)
+        yield self.device(self.DRIVER, at, chardev=chardev_id(at.name), name=self.name)
 
 
 def _numbered(port: VirtioSerialPort | VirtioConsole) -> Mapping[str, Any]:
@@ -206,12 +214,12 @@ class DebugConsole(Attached):
     )
     readback: int | None = field(default=None, validator=fields.optional(unsigned), kw_only=True)
 
-    PREFIX, BUS, UNPLUGGABLE = "debugcon", "isa", False
+    PREFIX, DRIVER, BUS, UNPLUGGABLE = "debugcon", "isa-debugcon", "isa", False
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.backend.options(at.name)
         yield self.device(
-            "isa-debugcon",
+            self.DRIVER,
             at,
             chardev=chardev_id(at.name),
             iobase=self.iobase,

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from pyvirt import fields
 from pyvirt.devices.attached import present, unix_path
-from pyvirt.devices.secret import secret
+from pyvirt.disk.secret import Secret
 from pyvirt.errors import SpecError
 from pyvirt.qemu.need import Need, TemporaryPath
 from pyvirt.qemu.option import Late, Option
@@ -115,7 +115,7 @@ class Vnc(Shown):
         if self.path is None and not self.tcp:
             yield TemporaryPath(f"{at.name}-socket", suffix=".sock")
         if self.password:
-            yield from secret(f"{at.name}-secret", self.password)
+            yield from Secret(self.password).options(f"{at.name}-secret")
         yield Option("vnc", {"vnc": self._address(at), "id": at.name, **self._properties(at)})
 
     def _address(self, at: At) -> str | Late:
@@ -207,7 +207,7 @@ class Spice(Shown):
         if self.path is None and not self.tcp:
             yield TemporaryPath(f"{at.name}-socket", suffix=".sock")
         if self.password is not None:
-            yield from secret(f"{at.name}-secret", self.password)
+            yield from Secret(self.password).options(f"{at.name}-secret")
         given = {**self._address(at), **self._properties(at)}
         yield Option("spice", {**present(given), **self.properties})
 

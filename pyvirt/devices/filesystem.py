@@ -63,7 +63,7 @@ class Plan9(Attached):
         factory=dict, validator=fields.kind(Mapping), kw_only=True
     )
 
-    PREFIX = "fs"
+    PREFIX, DRIVER = "fs", "virtio-9p-pci"
 
     def __attrs_post_init__(self) -> None:
         if not self.security_model.startswith("mapped"):
@@ -135,7 +135,7 @@ class VirtioFs(Attached):
         default=(), converter=fields.to_tuple, validator=fields.each(fields.text), kw_only=True
     )
 
-    PREFIX = "fs"
+    PREFIX, DRIVER = "fs", "vhost-user-fs-pci"
     needs_shared_memory = True
 
     def __attrs_post_init__(self) -> None:

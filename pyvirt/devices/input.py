@@ -34,6 +34,8 @@ class VirtioInput(Attached):
 class VirtioKeyboard(VirtioInput):
     """A keyboard."""
 
+    DRIVER = "virtio-keyboard-pci"
+
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(at.virtio("keyboard"), at, display=self.display, head=self.head)
 
@@ -43,6 +45,8 @@ class VirtioMouse(VirtioInput):
     """A mouse, which moves by steps."""
 
     wheel_axis: bool | None = field(default=None, validator=fields.optional(boolean))
+
+    DRIVER = "virtio-mouse-pci"
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(
@@ -60,6 +64,8 @@ class VirtioTablet(VirtioInput):
 
     wheel_axis: bool | None = field(default=None, validator=fields.optional(boolean))
 
+    DRIVER = "virtio-tablet-pci"
+
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(
             at.virtio("tablet"),
@@ -76,7 +82,7 @@ class VirtioInputHost(Attached):
 
     evdev: Path = field(converter=Path)
 
-    PREFIX = "input"
+    PREFIX, DRIVER = "input", "virtio-input-host-pci"
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield HostPath(f"{at.name}-host", self.evdev, hint="see /dev/input/by-id")

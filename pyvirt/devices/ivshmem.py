@@ -32,7 +32,7 @@ class Ivshmem(Attached):
     memdev: str | None = field(default=None, validator=fields.optional(fields.name), kw_only=True)
     master: str | None = field(default=None, validator=fields.optional(on_off_auto), kw_only=True)
 
-    PREFIX = "ivshmem"
+    PREFIX, DRIVER = "ivshmem", "ivshmem-plain"
 
     def __attrs_post_init__(self) -> None:
         if (self.size is None) == (self.memdev is None):
@@ -46,7 +46,7 @@ class Ivshmem(Attached):
         memdev = self.memdev or f"{at.name}-memory"
         if self.memdev is None:
             yield self._memory(memdev)
-        yield self.device("ivshmem-plain", at, memdev=memdev, master=self.master)
+        yield self.device(self.DRIVER, at, memdev=memdev, master=self.master)
 
     def _memory(self, id: str) -> Option:
         given = {"id": id, "size": self.size, "share": True}
@@ -54,6 +54,10 @@ class Ivshmem(Attached):
             return Option("object", {"qom-type": "memory-backend-memfd", **given})
         given["mem-path"] = str(self.path)
         return Option("object", {"qom-type": "memory-backend-file", **given})
+
+
+def _to_backend(value: Backend | str | Path) -> Backend:
+    return value if isinstance(value, Backend) else Unix(str(value))
 
 
 @frozen
@@ -64,20 +68,19 @@ class IvshmemDoorbell(Attached):
     """
 
     server: Backend = field(
-        converter=lambda path: path if isinstance(path, Backend) else Unix(path),
-        validator=fields.kind(Backend),
+        converter=_to_backend,
     )
     vectors: int | None = field(
         default=None, validator=fields.optional(fields.between(1, 2048)), kw_only=True
     )
     master: str | None = field(default=None, validator=fields.optional(on_off_auto), kw_only=True)
 
-    PREFIX = "ivshmem"
+    PREFIX, DRIVER = "ivshmem", "ivshmem-doorbell"
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.server.options(at.name)
         yield self.device(
-            "ivshmem-doorbell",
+            self.DRIVER,
             at,
             chardev=chardev_id(at.name),
             vectors=self.vectors,

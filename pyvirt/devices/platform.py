@@ -38,9 +38,13 @@ class Pvpanic(Attached):
         only_for("model", ("pvpanic",), self.model, ioport=self.ioport)
 
     @property
+    def driver(self) -> str:
+        return self.model
+
+    @property
     def slot(self) -> Slot:
         bus = "pci" if self.model == "pvpanic-pci" else "isa"
-        return Slot(bus, address=self.address, unpluggable=bus == "pci")
+        return Slot(bus, address=self.address, unpluggable=bus == "pci", driver=self.driver)
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(self.model, at, events=self.events, ioport=self.ioport)
@@ -64,7 +68,7 @@ class Vmgenid(Attached):
 
     guid: str = field(default="auto", converter=_to_guid)
 
-    PREFIX, BUS, UNPLUGGABLE = "vmgenid", "", False
+    PREFIX, DRIVER, BUS, UNPLUGGABLE = "vmgenid", "vmgenid", "", False
 
     def options(self, at: At) -> Iterator[Option | Need]:
-        yield self.device("vmgenid", at, guid=self.guid)
+        yield self.device(self.DRIVER, at, guid=self.guid)

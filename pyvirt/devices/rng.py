@@ -28,7 +28,7 @@ class Rng(Attached):
     max_bytes: int | None = field(default=None, validator=fields.optional(fields.positive))
     period: int | None = field(default=None, validator=fields.optional(fields.positive))
 
-    PREFIX = "rng"
+    PREFIX, DRIVER = "rng", "virtio-rng-pci"
 
     def __attrs_post_init__(self) -> None:
         if self.egd is not None and self.filename is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import field, frozen
 
@@ -106,6 +106,10 @@ class Hda(Sound):
         if not 1 <= len(self.codecs) <= 15:
             raise SpecError("codecs", "must be 1 to 15: an HDA link has 15 addresses", self.codecs)
 
+    @property
+    def driver(self) -> str:
+        return self.model
+
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.audiodev(at)
         yield self.device(self.model, at, msi=self.msi)
@@ -125,8 +129,6 @@ class Hda(Sound):
 @frozen(kw_only=True)
 class _Card(Sound):
     """A card that is one device."""
-
-    DRIVER: ClassVar[str] = ""
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.audiodev(at)
@@ -156,12 +158,12 @@ class Sb16(Sound):
     dma: int | None = field(default=None, validator=fields.optional(fields.choice(0, 1, 3)))
     dma16: int | None = field(default=None, validator=fields.optional(fields.choice(5, 6, 7)))
 
-    BUS, UNPLUGGABLE = "isa", False
+    DRIVER, BUS, UNPLUGGABLE = "sb16", "isa", False
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.audiodev(at)
         yield self.device(
-            "sb16",
+            self.DRIVER,
             at,
             audiodev=audiodev_id(at.name, self.audio),
             iobase=self.iobase,
@@ -195,6 +197,8 @@ class VirtioSound(Sound):
     jacks: int | None = field(default=None, validator=fields.optional(unsigned))
     streams: int | None = field(default=None, validator=fields.optional(fields.between(1, 64)))
     chmaps: int | None = field(default=None, validator=fields.optional(unsigned))
+
+    DRIVER = "virtio-sound-pci"
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self.audiodev(at)

@@ -43,6 +43,10 @@ class Tpm(Attached):
         if self.key is not None and "," in str(self.key):
             raise SpecError("key", "must have no comma: swtpm splits there", str(self.key))
 
+    @property
+    def driver(self) -> str:
+        return self.model
+
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self._companion(at)
         chardev = {"backend": "socket", "id": chardev_id(at.name), "path": Late(_swtpm(at))}
@@ -89,6 +93,10 @@ class HostTpm(Attached):
     ppi: bool | None = field(default=None, validator=fields.optional(boolean), kw_only=True)
 
     PREFIX, BUS, UNPLUGGABLE = "tpm", "", False
+
+    @property
+    def driver(self) -> str:
+        return self.model
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield HostPath(f"{at.name}-host", self.path, hint="this host has no TPM there")

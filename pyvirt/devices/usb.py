@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import field, frozen
 
@@ -29,12 +29,8 @@ class Xhci(Attached):
     """
 
     model: str = field(default="qemu-xhci", validator=fields.choice("qemu-xhci", "nec-usb-xhci"))
-    p2: int | None = field(
-        default=None, validator=fields.optional(fields.between(1, 15)), kw_only=True
-    )
-    p3: int | None = field(
-        default=None, validator=fields.optional(fields.between(1, 15)), kw_only=True
-    )
+    p2: int = field(default=15, validator=fields.between(1, 15), kw_only=True)
+    p3: int = field(default=15, validator=fields.between(1, 15), kw_only=True)
     streams: bool | None = field(default=None, validator=fields.optional(boolean), kw_only=True)
     msi: str | None = field(default=None, validator=fields.optional(on_off_auto), kw_only=True)
     msix: str | None = field(default=None, validator=fields.optional(on_off_auto), kw_only=True)
@@ -45,11 +41,15 @@ class Xhci(Attached):
         default=None, validator=fields.optional(fields.between(1, 64)), kw_only=True
     )
 
-    PREFIX = "usb"
+    PREFIX = "xhci"
 
     def __attrs_post_init__(self) -> None:
         nec = {"msi": self.msi, "msix": self.msix, "intrs": self.intrs, "slots": self.slots}
         only_for("model", ("nec-usb-xhci",), self.model, **nec)
+
+    @property
+    def driver(self) -> str:
+        return self.model
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(
@@ -90,11 +90,15 @@ class Uhci(Attached):
         default=None, validator=fields.optional(fields.positive), kw_only=True
     )
 
-    PREFIX, UNPLUGGABLE = "usb", False  # QEMU's UHCI is hotpluggable = false
+    PREFIX, UNPLUGGABLE = "uhci", False  # QEMU's UHCI is hotpluggable = false
 
     def __attrs_post_init__(self) -> None:
         if self.firstport is not None and self.masterbus is None:
             raise SpecError("firstport", "must come with masterbus", self.firstport)
+
+    @property
+    def driver(self) -> str:
+        return self.model
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(
@@ -111,7 +115,7 @@ class Uhci(Attached):
 class Ohci(Attached):
     """USB 1.1 of the other kind. With `masterbus`, a companion of an EHCI."""
 
-    num_ports: int | None = field(default=None, validator=fields.optional(fields.between(1, 15)))
+    num_ports: int = field(default=15, validator=fields.between(1, 15))
     masterbus: str | None = field(
         default=None, validator=fields.optional(fields.text), kw_only=True
     )
@@ -119,7 +123,7 @@ class Ohci(Attached):
         default=None, validator=fields.optional(fields.between(0, 5)), kw_only=True
     )
 
-    PREFIX = "usb"
+    PREFIX, DRIVER = "ohci", "pci-ohci"
 
     def __attrs_post_init__(self) -> None:
         if self.firstport is not None and self.masterbus is None:
@@ -127,7 +131,7 @@ class Ohci(Attached):
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(
-            "pci-ohci",
+            self.DRIVER,
             at,
             num_ports=self.num_ports,
             masterbus=self.masterbus,
@@ -144,7 +148,11 @@ class Ehci(Attached):
         default=None, validator=fields.optional(fields.positive), kw_only=True
     )
 
-    PREFIX = "usb"
+    PREFIX = "ehci"
+
+    @property
+    def driver(self) -> str:
+        return self.model
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(self.model, at, maxframes=self.maxframes)
@@ -154,10 +162,10 @@ class Ehci(Attached):
 class Ich9Usb(Attached):
     """An ICH9's EHCI with its three UHCI companions, which share one slot as on the board."""
 
-    PREFIX, UNPLUGGABLE = "usb", False
+    PREFIX, DRIVER, UNPLUGGABLE = "ehci", "ich9-usb-ehci1", False
 
     def options(self, at: At) -> Iterator[Option | Need]:
-        yield self._function("ich9-usb-ehci1", at, at.name, 7, {**self.properties})
+        yield self._function(self.DRIVER, at, at.name, 7, {**self.properties})
         for number in range(3):
             given = {"masterbus": f"{at.name}.0", "firstport": 2 * number}
             # Function 0 says that there are others, so that the guest looks for them.
@@ -186,12 +194,12 @@ class UsbDevice(Attached):
     pcap: Path | None = field(default=None, converter=fields.to_path)
 
     BUS = "usb"
-    DRIVER: ClassVar[str] = ""
 
     @property
     def slot(self) -> Slot:
         port = {} if self.port is None else {"port": self.port}
-        return Slot("usb", controller=self.controller, address={**port, **self.address})
+        address = {**port, **self.address}
+        return Slot("usb", controller=self.controller, address=address, driver=self.DRIVER)
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.plugged(at)

@@ -52,7 +52,7 @@ class VfioPci(Attached):
         default=None, validator=fields.optional(fields.between(0, 0x7FFFFFFF)), kw_only=True
     )
 
-    PREFIX = "vfio"
+    PREFIX, DRIVER = "vfio", "vfio-pci"
 
     def __attrs_post_init__(self) -> None:
         if (self.host is None) == (self.sysfsdev is None):
@@ -61,7 +61,7 @@ class VfioPci(Attached):
     def options(self, at: At) -> Iterator[Option | Need]:
         yield from self._needs(at)
         yield self.device(
-            "vfio-pci",
+            self.DRIVER,
             at,
             host=self.host,
             sysfsdev=None if self.sysfsdev is None else str(self.sysfsdev),

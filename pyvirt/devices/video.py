@@ -12,7 +12,7 @@ from pyvirt.devices.attached import Attached
 from pyvirt.errors import SpecError
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
-from pyvirt.qemu.part import At, Slot
+from pyvirt.qemu.part import At
 
 boolean = fields.kind(bool)
 pixels = fields.between(0, 0xFFFFFFFF)
@@ -23,7 +23,7 @@ megabytes = fields.positive
 class Card(Attached):
     """What graphics cards share: the screens of a running machine stay, so none is unplugged."""
 
-    PREFIX, UNPLUGGABLE = "video", False
+    PREFIX, GROUP, UNPLUGGABLE = "video", "video", False
 
 
 @frozen(kw_only=True)
@@ -43,22 +43,27 @@ class StdVga(Card):
     edid: bool | None = field(default=None, validator=fields.optional(boolean))
     secondary: bool = field(default=False, validator=boolean)
 
+    @property
+    def driver(self) -> str:
+        return "secondary-vga" if self.secondary else "VGA"
+
     def options(self, at: At) -> Iterator[Option | Need]:
-        driver = "secondary-vga" if self.secondary else "VGA"
         given = {"vgamem_mb": self.vgamem_mb, "refresh_rate": self.refresh_rate, **_screen(self)}
-        yield self.literal(driver, at, given)
+        yield self.literal(self.driver, at, given)
 
 
 @frozen(kw_only=True)
 class CirrusVga(Card):
     """A Cirrus CLGD 5446, which very old guests know. `vgamem_mb` in MiB."""
 
+    DRIVER = "cirrus-vga"
+
     vgamem_mb: int | None = field(default=None, validator=fields.optional(fields.choice(4, 8, 16)))
     blitter: bool | None = field(default=None, validator=fields.optional(boolean))
 
     def options(self, at: At) -> Iterator[Option | Need]:
         given = {"vgamem_mb": self.vgamem_mb, "blitter": self.blitter}
-        yield self.literal("cirrus-vga", at, given)
+        yield self.literal(self.DRIVER, at, given)
 
 
 @frozen(kw_only=True)
@@ -76,6 +81,10 @@ class Qxl(Card):
     xres: int | None = field(default=None, validator=fields.optional(pixels))
     yres: int | None = field(default=None, validator=fields.optional(pixels))
 
+    @property
+    def driver(self) -> str:
+        return "qxl" if self.secondary else "qxl-vga"
+
     def options(self, at: At) -> Iterator[Option | Need]:
         given = {
             "ram_size_mb": self.ram_size_mb,
@@ -88,17 +97,19 @@ class Qxl(Card):
             "xres": self.xres,
             "yres": self.yres,
         }
-        yield self.literal("qxl" if self.secondary else "qxl-vga", at, given)
+        yield self.literal(self.driver, at, given)
 
 
 @frozen(kw_only=True)
 class VmwareSvga(Card):
     """VMware's SVGA II. `vgamem_mb` in MiB."""
 
+    DRIVER = "vmware-svga"
+
     vgamem_mb: int | None = field(default=None, validator=fields.optional(megabytes))
 
     def options(self, at: At) -> Iterator[Option | Need]:
-        yield self.literal("vmware-svga", at, {"vgamem_mb": self.vgamem_mb})
+        yield self.literal(self.DRIVER, at, {"vgamem_mb": self.vgamem_mb})
 
 
 @frozen(kw_only=True)
@@ -123,6 +134,11 @@ class VirtioGpu(Card):
             raise SpecError("blob", "cannot be combined with gl in QEMU's virtio-gpu", True)
 
     @property
+    def driver(self) -> str:
+        gl = "-gl" if self.gl else ""
+        return f"virtio-vga{gl}" if self.vga else f"virtio-gpu{gl}-pci"
+
+    @property
     def needs_shared_memory(self) -> bool:
         """Blob resources are mapped from the guest's memory through udmabuf."""
         return bool(self.blob)
@@ -136,18 +152,15 @@ class VirtioGpu(Card):
             "blob": self.blob,
             "max_hostmem": self.max_hostmem,
         }
-        yield self.literal(self._driver(at), at, given)
-
-    def _driver(self, at: At) -> str:
-        gl = "-gl" if self.gl else ""
-        if self.vga and at.transport == "pci":
-            return f"virtio-vga{gl}"
-        return at.virtio(f"gpu{gl}")
+        mmio = at.virtio("gpu-gl" if self.gl else "gpu")
+        yield self.literal(self.driver if at.transport == "pci" else mmio, at, given)
 
 
 @frozen(kw_only=True)
 class BochsDisplay(Card):
     """A bare frame buffer with Bochs' registers and no VGA: little to attack. `vgamem` in bytes."""
+
+    DRIVER = "bochs-display"
 
     vgamem: int | None = field(default=None, converter=fields.to_size)
     xres: int | None = field(default=None, validator=fields.optional(pixels))
@@ -159,26 +172,24 @@ class BochsDisplay(Card):
 
     def options(self, at: At) -> Iterator[Option | Need]:
         given = {"vgamem": self.vgamem, "refresh_rate": self.refresh_rate, **_screen(self)}
-        yield self.literal("bochs-display", at, given)
+        yield self.literal(self.DRIVER, at, given)
 
 
 @frozen(kw_only=True)
 class Ramfb(Card):
     """A frame buffer in guest memory that firmware sets up through fw_cfg; takes no slot."""
 
-    BUS = ""
-
-    @property
-    def slot(self) -> Slot:
-        return Slot("", address=self.address, unpluggable=False)
+    DRIVER, BUS = "ramfb", ""
 
     def options(self, at: At) -> Iterator[Option | Need]:
-        yield self.literal("ramfb", at, {})
+        yield self.literal(self.DRIVER, at, {})
 
 
 @frozen(kw_only=True)
 class AtiVga(Card):
     """An ATI Rage 128 Pro ("rage128p") or RV100 ("rv100"), incomplete in QEMU."""
+
+    DRIVER = "ati-vga"
 
     model: str | None = field(
         default=None, validator=fields.optional(fields.choice("rage128p", "rv100"))
@@ -192,7 +203,7 @@ class AtiVga(Card):
             "vgamem_mb": self.vgamem_mb,
             "guest_hwcursor": self.guest_hwcursor,
         }
-        yield self.literal("ati-vga", at, given)
+        yield self.literal(self.DRIVER, at, given)
 
 
 def _screen(card: StdVga | BochsDisplay) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ class Vsock(Attached):
         kw_only=True,
     )
 
-    PREFIX = "vsock"
+    PREFIX, DRIVER = "vsock", "vhost-vsock-pci"
 
     def options(self, at: At) -> Iterator[Option | Need]:
         hint = "load the kernel module vhost_vsock"

@@ -31,9 +31,13 @@ class Watchdog(Attached):
     PREFIX = "watchdog"
 
     @property
+    def driver(self) -> str:
+        return self.model
+
+    @property
     def slot(self) -> Slot:
         bus = "pci" if self.model == "i6300esb" else "isa"
-        return Slot(bus, address=self.address, unpluggable=bus == "pci")
+        return Slot(bus, address=self.address, unpluggable=bus == "pci", driver=self.driver)
 
     def options(self, at: At) -> Iterator[Option | Need]:
         if self.action is not None:

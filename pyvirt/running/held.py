@@ -15,6 +15,7 @@ from pyvirt.errors import PyvirtError
 from pyvirt.qemu.need import (
     Companion,
     CopiedFile,
+    HostPath,
     Need,
     Socketpair,
     TapFds,
@@ -25,6 +26,7 @@ from pyvirt.qemu.need import (
 from pyvirt.running.companion import Running as RunningCompanion
 from pyvirt.running.companion import start as start_companion
 from pyvirt.running.guest import build
+from pyvirt.running.hostpath import check
 from pyvirt.running.tap import open_tap
 
 
@@ -124,6 +126,10 @@ def _vhost(held: Held, need: VhostFds, *_: Any) -> None:
         held.give(os.open(need.path, os.O_RDWR | os.O_CLOEXEC))
 
 
+def _host_path(held: Held, need: HostPath, *_: Any) -> None:
+    held.values[need.name] = check(need)
+
+
 def _companion(
     held: Held, need: Companion, directory: Path, supplied: Mapping[str, str]
 ) -> None:
@@ -148,6 +154,7 @@ _ACQUIRE: dict[type[Need], Callable[..., None]] = {
     CopiedFile: _copy,
     TapFds: _tap,
     VhostFds: _vhost,
+    HostPath: _host_path,
     Companion: _companion,
     GuestImage: _guest,
 }
