@@ -8,6 +8,7 @@ from typing import Any
 from pyvirt.errors import ClosedError, CommandError, PyvirtError, TimedOut, UnplugError
 from pyvirt.flows.steps import Acquire, Act, Release
 from pyvirt.qemu.composition import Placed
+from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.render import commands
 from pyvirt.qmp.flow import Command, Until
@@ -34,11 +35,12 @@ def plug(placed: Placed) -> Act[None]:
     supplied: dict[str, str] = {}
     try:
         for need in placed.needs:
-            supplied.update((yield Acquire(need)))
             acquired.append(need.name)
+            supplied |= yield from acquire(need)
         for option in (*placed.ports, *placed.options):
             yield from commands([option], supplied)
             done.append(option)
+        yield from placed.adjustments
     except ClosedError:
         raise
     except Exception as error:
@@ -47,6 +49,15 @@ def plug(placed: Placed) -> Act[None]:
         except PyvirtError as second:
             error.add_note(f"Undoing it failed as well: {second}")
         raise
+
+
+def acquire(need: Need) -> Act[dict[str, str]]:
+    """Acquire `need` for a QEMU that runs: descriptors are handed over by name (``getfd``)."""
+    held = yield Acquire(need)
+    names = [f"{need.name}-{number}" for number in range(len(held.fds))]
+    for name, fd in zip(names, held.fds, strict=True):
+        yield Command("getfd", {"fdname": name}, (fd,))
+    return {**held.values, **({need.name: ":".join(names)} if names else {})}
 
 
 def unplug(placed: Placed, timeout: float) -> Act[None]:

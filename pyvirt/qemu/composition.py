@@ -12,8 +12,9 @@ from attrs import frozen
 from pyvirt.errors import SpecError
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
-from pyvirt.qemu.part import At, Part
+from pyvirt.qemu.part import Adjusted, At, Part
 from pyvirt.qemu.topology import Topology, rank
+from pyvirt.qmp.flow import Command
 
 
 @frozen
@@ -33,6 +34,11 @@ class Placed:
     def name(self) -> str:
         return self.at.name
 
+    @property
+    def adjustments(self) -> tuple[Command, ...]:
+        """What QEMU is told once the part is there, before the guest goes on."""
+        return tuple(self.part.adjustments(self.at)) if isinstance(self.part, Adjusted) else ()
+
 
 class Composition:
     """All parts of one machine, by name, and the places they hold.
@@ -41,8 +47,8 @@ class Composition:
     as one that was there from the start. Several threads may plug at once.
     """
 
-    def __init__(self, topology: Topology) -> None:
-        self.topology = topology
+    def __init__(self, topology: Topology, vm: str = "") -> None:
+        self.topology, self.vm = topology, vm
         self.placed: dict[str, Placed] = {}
         self._names: set[str] = set()
         self._lock = threading.Lock()
@@ -77,7 +83,8 @@ class Composition:
 
     def _place(self, name: str, part: Part, source: str, *, plugged: bool) -> Placed:
         try:
-            ports, at = self.topology.place(name, part.slot, plugged=plugged)
+            ports, place = self.topology.place(name, part.slot, plugged=plugged)
+            at = attrs.evolve(place, vm=self.vm)
             options, needs = sort(part.options(at), source)
         except SpecError as error:
             self._forget(name)
