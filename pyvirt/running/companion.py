@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pyvirt.errors import StartError, UnsupportedError
-from pyvirt.qemu.need import Companion
+from pyvirt.qemu.need import Companion, Peer
 from pyvirt.qemu.render import resolve
 from pyvirt.running.process import Process, spawn
 
@@ -50,7 +50,7 @@ def start(need: Companion, directory: Path, supplied: Mapping[str, str]) -> Runn
     return running
 
 
-def find(need: Companion) -> str:
+def find(need: Companion | Peer) -> str:
     """The program's path."""
     path = shutil.which(need.program) or shutil.which(
         need.program, path=os.pathsep.join(PLACES)

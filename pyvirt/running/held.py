@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -15,8 +16,10 @@ from pyvirt.errors import PyvirtError
 from pyvirt.qemu.need import (
     Companion,
     CopiedFile,
+    GivenFds,
     HostPath,
     Need,
+    Peer,
     Socketpair,
     TapFds,
     TemporaryFile,
@@ -27,6 +30,7 @@ from pyvirt.running.companion import Running as RunningCompanion
 from pyvirt.running.companion import start as start_companion
 from pyvirt.running.guest import build
 from pyvirt.running.hostpath import check
+from pyvirt.running.peer import start as start_peer
 from pyvirt.running.tap import open_tap
 
 
@@ -122,8 +126,27 @@ def _tap(held: Held, need: TapFds, *_: Any) -> None:
 
 
 def _vhost(held: Held, need: VhostFds, *_: Any) -> None:
-    for _number in range(need.queues):
-        held.give(os.open(need.path, os.O_RDWR | os.O_CLOEXEC))
+    held.values[need.name] = ""
+    for _queue in range(need.queues):
+        try:
+            held.give(os.open(need.path, os.O_RDWR | os.O_CLOEXEC))
+        except OSError:
+            # QEMU 7.2 aborts when it opens the device itself in vain, so it is not asked to.
+            if not need.optional or held.fds:
+                raise
+            return
+
+
+def _given(held: Held, need: GivenFds, *_: Any) -> None:
+    for fd in need.fds:
+        held.give(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+
+
+def _peer(held: Held, need: Peer, directory: Path, supplied: Mapping[str, str]) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        held.give(ours.detach())
+        held.on_close(start_peer(need, theirs.fileno(), supplied).close)
 
 
 def _host_path(held: Held, need: HostPath, *_: Any) -> None:
@@ -153,6 +176,8 @@ _ACQUIRE: dict[type[Need], Callable[..., None]] = {
     TemporaryPath: _path,
     CopiedFile: _copy,
     TapFds: _tap,
+    GivenFds: _given,
+    Peer: _peer,
     VhostFds: _vhost,
     HostPath: _host_path,
     Companion: _companion,
