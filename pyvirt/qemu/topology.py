@@ -26,7 +26,7 @@ from pyvirt.qemu.buses import (
 )
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At, Slot
-from pyvirt.qemu.pci import MICROVM, PC, Q35, Bridge, Plan, Seat, Seating, address
+from pyvirt.qemu.pci import MICROVM, PC, Q35, Bridge, Plan, Seat, Seating, address, conventional
 
 
 class Board(Protocol):
@@ -83,7 +83,11 @@ def rank(slot: Slot) -> int:
 
 @define
 class Topology:
-    """The places of one machine: who has which, and what is free."""
+    """The places of one machine: who has which, and what is free.
+
+    To plug something that may be refused, place it on a `copy` and keep that when all went
+    well: a half-done plug then leaves nothing behind.
+    """
 
     board: Board
     _pci: Seating | None = field(default=None)
@@ -262,7 +266,7 @@ class Topology:
         alike = [host for host in self._hosts if host.model.bus == slot.bus]
         if model.limit is not None and len(alike) >= model.limit:
             raise SpecError("bus", f"has no free place: all {model.count} are taken", slot.bus)
-        id = self._fresh(PREFIXES[slot.bus])
+        id = self._fresh(slot.bus)
         self._register(id, f"the controller made for {name}")
         try:
             made, parent = self._controller(id, model, slot, plugged)
@@ -312,15 +316,11 @@ class Topology:
             extra = {} if companion.function else multifunction
             yield _companion(companion, id, place(companion.function), extra)
 
-    def _fresh(self, prefix: str) -> str:
-        number = sum(host.model.bus == bus for host in self._hosts for bus in _buses(prefix))
-        while f"{prefix}{number}" in self._ids:
+    def _fresh(self, bus: str) -> str:
+        number = sum(host.model.bus == bus for host in self._hosts)
+        while f"{PREFIXES[bus]}{number}" in self._ids:
             number += 1
-        return f"{prefix}{number}"
-
-
-def _buses(prefix: str) -> Iterator[str]:
-    return (bus for bus, known in PREFIXES.items() if known == prefix)
+        return f"{PREFIXES[bus]}{number}"
 
 
 def _builtin(family: str) -> Iterator[_Host]:
@@ -367,5 +367,6 @@ def _transports(count: int, group: str) -> Iterator[int]:
 def _full(slot: Slot, plugged: bool) -> str:
     if not plugged:
         return "has no free slot left on this machine"
-    field = "hotplug_bridge" if slot.driver and not slot.driver.startswith("virtio") else ""
-    return f"has no free port to plug into; see Machine({field or 'hotplug_ports'})"
+    if conventional(slot.driver):
+        return "has no free conventional slot to plug into; see Machine(hotplug_bridge=True)"
+    return "has no free root port to plug into; see Machine(hotplug_ports=...)"

@@ -44,7 +44,7 @@ class Qemu:
         ours.settimeout(timeout)
         self.events: list[dict[str, Any]] = []
         self.words = words
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         fd = theirs.fileno()
         monitor = ["-chardev", f"socket,id=oracle,fd={fd}", "-mon", "chardev=oracle,mode=control"]
         with theirs:
