@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 
-from pyvirt.qemu.option import Late
+from pyvirt.qemu.option import Late, Option
 
 
 @frozen
@@ -30,7 +31,7 @@ class Socketpair(Need):
 class TemporaryFile(Need):
     """A file in the VM's temporary directory; supplies its path."""
 
-    content: bytes = b""
+    content: bytes = field(default=b"", repr=False)  # it may be a password
     suffix: str = ""
 
 
@@ -48,6 +49,19 @@ class CopiedFile(Need):
 
     source: Path
     path: Path | None = None
+
+
+@frozen
+class TemporaryOverlay(Need):
+    """An empty qcow2 image as large as the image `backing`, made anew for this run.
+
+    `backing` is what ``-blockdev`` takes, with `Late`s; `objects` are the secrets that it
+    names. The words for ``qemu-img`` come from `pyvirt.qemu.overlay`. Supplies the path.
+    It grows by all that the guest writes, so it belongs on a disk rather than in memory.
+    """
+
+    backing: Mapping[str, Any] = field(factory=dict)
+    objects: tuple[Option, ...] = ()
 
 
 @frozen
