@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Protocol
@@ -39,7 +38,7 @@ class Reader:
     def __init__(self, consumed: Callable[[int], None]) -> None:
         self._consumed = consumed
         self._lock = threading.Lock()
-        self._parts: deque[bytes] = deque()
+        self._buffer = bytearray()
         self._over = False
         self._error: Exception | None = None
         self._waiting: tuple[Future[bytes], int] | None = None
@@ -78,7 +77,7 @@ class Reader:
     def feed(self, data: bytes) -> None:
         """For the carrier: `data` arrived."""
         with self._lock:
-            self._parts.append(data)
+            self._buffer += data
         self._serve()
 
     def finish(self, error: Exception | None = None) -> None:
@@ -98,7 +97,7 @@ class Reader:
 
     def _serve(self) -> None:
         with self._lock:
-            if self._waiting is None or not (self._parts or self._over):
+            if self._waiting is None or not (self._buffer or self._over):
                 return
             (future, size), self._waiting = self._waiting, None
             if not future.set_running_or_notify_cancel():
@@ -112,15 +111,9 @@ class Reader:
             self._consumed(len(data))
 
     def _take(self, size: int) -> bytes:
-        parts, room = [], size
-        while self._parts and room:
-            part = self._parts.popleft()
-            if len(part) > room:
-                self._parts.appendleft(part[room:])
-                part = part[:room]
-            parts.append(part)
-            room -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
 
 
 class Stream(Protocol):
