@@ -13,7 +13,7 @@ from pyvirt.qemu.need import Need
 
 @frozen
 class Acquire:
-    """Acquire `need` while the VM runs. The result maps the names it supplies to values."""
+    """Acquire `need` while the VM runs. The result has its `values` and its `fds` for QEMU."""
 
     need: Need
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
+from typing import Any
 
 import attrs
 from attrs import frozen
@@ -14,6 +15,7 @@ from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Adjusted, At, Part
 from pyvirt.qemu.topology import Topology, rank
+from pyvirt.qmp.flow import Command
 from pyvirt.qmp.flow import Command
 
 
@@ -33,6 +35,14 @@ class Placed:
     @property
     def name(self) -> str:
         return self.at.name
+
+    def device_property(self, name: str) -> Any:
+        """Property `name` of the part's own device; None when it has none."""
+        for option in self.options:
+            if option.kind == "device" and option.id == self.name:
+                assert isinstance(option.properties, Mapping)
+                return option.properties.get(name)
+        return None
 
     @property
     def adjustments(self) -> tuple[Command, ...]:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pyvirt.boot import GuestImage
-from pyvirt.errors import PyvirtError
+from pyvirt.errors import PyvirtError, StartError, UnsupportedError
+from pyvirt.machine.firmware import UefiFiles
+from pyvirt.qemu import overlay
 from pyvirt.qemu.need import (
     Companion,
     CopiedFile,
@@ -23,14 +25,17 @@ from pyvirt.qemu.need import (
     Socketpair,
     TapFds,
     TemporaryFile,
+    TemporaryOverlay,
     TemporaryPath,
     VhostFds,
 )
+from pyvirt.running import firmware
 from pyvirt.running.companion import Running as RunningCompanion
 from pyvirt.running.companion import start as start_companion
 from pyvirt.running.guest import build
 from pyvirt.running.hostpath import check
 from pyvirt.running.peer import start as start_peer
+from pyvirt.running.process import spawn
 from pyvirt.running.tap import open_tap
 
 
@@ -55,6 +60,16 @@ class Held:
         """QEMU has the descriptors: close this process's copies."""
         while self.fds:
             os.close(self.fds.pop())
+
+    def take_socket(self) -> socket.socket:
+        """This process's end of a pair; it is the caller's from now on."""
+        assert self.socket is not None
+        taken, self.socket = self.socket, None
+        return taken
+
+    def close_socket(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
 
     def on_close(self, callback: Callable[..., Any], *arguments: Any) -> None:
         self._stack.callback(callback, *arguments)
@@ -82,7 +97,7 @@ def acquire(need: Need, directory: Path, supplied: Mapping[str, str]) -> Held:
 def _socketpair(held: Held, need: Socketpair, *_: Any) -> None:
     ours, theirs = socket.socketpair()
     held.socket = ours
-    held.on_close(ours.close)
+    held.on_close(held.close_socket)
     held.give(theirs.detach())
 
 
@@ -101,11 +116,16 @@ def _path(held: Held, need: TemporaryPath, directory: Path, *_: Any) -> None:
 
 
 def _copy(held: Held, need: CopiedFile, directory: Path, *_: Any) -> None:
+    held.values[need.name] = str(_writable(need, directory, held))
+
+
+def _writable(need: CopiedFile, directory: Path, held: Held) -> Path:
+    """The writable copy: temporary, or made once and kept."""
     if need.path is None:
         path = directory / need.name
+        held.on_close(lambda: path.unlink(missing_ok=True))
         shutil.copyfile(need.source, path)
-        _supply_path(held, path)
-        return
+        return path
     if not need.path.exists():
         draft = need.path.with_name(f".{need.path.name}.{os.getpid()}")
         try:
@@ -113,7 +133,7 @@ def _copy(held: Held, need: CopiedFile, directory: Path, *_: Any) -> None:
             draft.replace(need.path)
         finally:
             draft.unlink(missing_ok=True)
-    held.values[need.name] = str(need.path)
+    return need.path
 
 
 def _supply_path(held: Held, path: Path) -> None:
@@ -153,6 +173,41 @@ def _host_path(held: Held, need: HostPath, *_: Any) -> None:
     held.values[need.name] = check(need)
 
 
+def _overlay(
+    held: Held, need: TemporaryOverlay, directory: Path, supplied: Mapping[str, str]
+) -> None:
+    path = directory / f"{need.name}.qcow2"
+    held.on_close(lambda: path.unlink(missing_ok=True))
+    size = overlay.virtual_size(_qemu_img(overlay.measure(need, supplied)))
+    _qemu_img(overlay.create(str(path), size))
+    held.values[need.name] = str(path)
+
+
+def _qemu_img(words: list[str]) -> bytes:
+    """What ``qemu-img`` printed; `StartError` with its last words when it failed."""
+    if shutil.which(words[0]) is None:
+        raise UnsupportedError(words[0], "this host", f"install the package {overlay.PACKAGE}")
+    reader, writer = os.pipe()
+    with open(reader, "rb") as printed:
+        try:
+            process = spawn(words, stdout=writer)
+        finally:
+            os.close(writer)
+        with process:
+            answer = printed.read()
+            end = process.wait()
+    if not end.ok:
+        raise StartError(words[0], str(end), process.last_words)
+    return answer
+
+
+def _uefi(held: Held, need: UefiFiles, directory: Path, *_: Any) -> None:
+    chosen = firmware.find(need)
+    assert chosen.template is not None
+    held.values[f"{need.name}.code"] = str(chosen.code)
+    _copy(held, CopiedFile(f"{need.name}.vars", chosen.template, need.store), directory)
+
+
 def _companion(
     held: Held, need: Companion, directory: Path, supplied: Mapping[str, str]
 ) -> None:
@@ -179,6 +234,8 @@ _ACQUIRE: dict[type[Need], Callable[..., None]] = {
     GivenFds: _given,
     Peer: _peer,
     VhostFds: _vhost,
+    TemporaryOverlay: _overlay,
+    UefiFiles: _uefi,
     HostPath: _host_path,
     Companion: _companion,
     GuestImage: _guest,

@@ -1,0 +1,27 @@
+"""What all acts share: the engine, and the way to whoever answers in the guest."""
+
+from __future__ import annotations
+
+from pyvirt.flows.steps import Act, Within
+from pyvirt.guest.carrier import Carrier
+from pyvirt.running.engine import Engine
+
+#: Seconds that a guest gets to boot until its agent answers: TCG on a busy host is slow.
+BOOT = 120.0
+
+#: Seconds that a guest gets to power off, or to let go of a device.
+PATIENCE = 30.0
+
+
+class Base:
+    """Acts on one VM."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def agent(self, timeout: float | None = BOOT) -> Act[Carrier]:
+        """The agent that answers in the guest, waited for at most `timeout` seconds."""
+        carrier = self.engine.carrier
+        if not carrier.ready.done() or carrier.ready.exception() is not None:
+            yield Within(carrier.ready, timeout, f"waiting for an agent in {self.engine.vm.name}")
+        return carrier

@@ -1,0 +1,265 @@
+"""What one running VM holds, and the beginning of every step that its flows take."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from pyvirt.errors import ClosedError, PyvirtError, TimedOut, UnsupportedError
+from pyvirt.flows.steps import Acquire, Ended, Kill, Release, Within
+from pyvirt.guest.carrier import Carrier
+from pyvirt.plan import Plan
+from pyvirt.qemu.capabilities import Capabilities
+from pyvirt.qemu.composition import Placed
+from pyvirt.qemu.need import Need
+from pyvirt.qmp.event import Event
+from pyvirt.qmp.flow import Command, Pause, Until
+from pyvirt.running.accel import Accelerator
+from pyvirt.running.console import Console
+from pyvirt.running.events import Past
+from pyvirt.running.exit import VMExit, judge
+from pyvirt.running.held import Held, acquire
+from pyvirt.running.keeper import temporary_directory
+from pyvirt.running.loop import loop
+from pyvirt.running.waits import aside, within
+from pyvirt.running.monitor import Monitor
+from pyvirt.running.process import Exit, Process
+from pyvirt.vm import VM
+
+#: Lines of the serial port that an error quotes.
+LINES = 5
+
+#: Seconds between QEMU's end and the judgement on it: its last events may still be on the way.
+LAST_EVENTS = 0.02
+
+#: Seconds that QEMU gets to end itself when asked, before it is killed.
+QUIT = 5.0
+
+#: The cause of an end that the guest announced by pvpanic, in QEMU's words.
+PANIC = "guest-panic"
+
+
+class Engine:
+    """Owns the process, the sockets and the files of one VM. It decides nothing."""
+
+    def __init__(
+        self, vm: VM, plan: Plan, accelerator: Accelerator, capabilities: Capabilities
+    ) -> None:
+        self.vm, self.composition = vm, plan.composition
+        self.accelerator, self.capabilities = accelerator, capabilities
+        self.temporary = temporary_directory(f"pyvirt-{os.getpid()}-")
+        self.directory = self.temporary.path
+        self.held: dict[str, Held] = {}
+        self.supplied: dict[str, str] = {}
+        self.ended: Future[VMExit] = Future()
+        self.process: Process | None = None
+        self.monitor: VMMonitor | None = None
+        self.carriers: list[Carrier] = []
+        self.consoles: dict[str, Console] = {}
+        self.cause: str | None = None
+        self._owner = os.getpid()
+        self._numbers = itertools.count()
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def number(self) -> int:
+        """A number that no other file of this VM has."""
+        return next(self._numbers)
+
+    # What it holds
+
+    def acquire(self, need: Need) -> Held:
+        """Acquire `need` and remember it under its name."""
+        held = acquire(need, self.directory, self.supplied)
+        self.held[need.name] = held
+        self.supplied |= held.values
+        return held
+
+    def release(self, name: str) -> None:
+        """Give back what was acquired as `name`."""
+        held = self.held.pop(name, None)
+        if held is not None:
+            self.supplied = {k: v for k, v in self.supplied.items() if k not in held.values}
+            held.close()
+
+    def given(self) -> None:
+        """QEMU has inherited its descriptors."""
+        for held in self.held.values():
+            held.given()
+
+    def check(self, placed: Placed) -> None:
+        """Raise `UnsupportedError` when this QEMU cannot have the part."""
+        self.capabilities.check((*placed.ports, *placed.options))
+
+    # Who answers
+
+    @property
+    def carrier(self) -> Carrier:
+        """The agent to talk to: the first that has answered, else the first there may be."""
+        if not self.carriers:
+            hint = "describe the VM with agents=['qga'] and run qemu-guest-agent in the guest"
+            raise UnsupportedError("a channel to an agent", f"VM {self.vm.name}", hint)
+        return self.answering or self.carriers[0]
+
+    @property
+    def answering(self) -> Carrier | None:
+        """An agent that has answered."""
+        return next((one for one in self.carriers if _answers(one)), None)
+
+    @property
+    def console(self) -> Console | None:
+        """The first captured serial port."""
+        return next(iter(self.consoles.values()), None)
+
+    # Steps
+
+    def begin(self, step: Any) -> Future[Any]:
+        """Begin a step that is not QMP's own."""
+        match step:
+            case Future():
+                return step
+            case Within():
+                return within(step, self.explain_waiting)
+            case Ended():
+                what = f"the end of {self.vm.name}"
+                return within(Within(self.ended, step.timeout, what), self.explain_waiting)
+            case Acquire():
+                return aside(partial(self.acquire, step.need))
+            case Release():
+                return aside(partial(self.release, step.need))
+            case Kill():
+                return aside(self.kill)
+            case _:
+                raise TypeError(f"a flow cannot yield {step!r}")
+
+    def kill(self) -> None:
+        """End QEMU's process now."""
+        if self.process is not None:
+            self.process.kill()
+
+    # The end
+
+    def explain(self) -> str:
+        """Why QEMU's monitor is gone: its exit, its last words, the guest's last lines."""
+        if self.process is None:
+            return "QEMU was not started"
+        with suppress(TimedOut):  # Its sockets close a moment before it is dead.
+            self.process.wait(0.2) if not loop().here() else None
+        if self.process.exit is None:
+            return self.explain_waiting() or "it closed its monitor"
+        return str(self._judge(self.process.exit))
+
+    def explain_waiting(self) -> str:
+        """What to add to an error about a wait: the guest's last lines, if there are any."""
+        lines = self.serial_tail().splitlines()
+        return f"the guest's last line is {lines[-1]!r}" if lines else ""
+
+    def serial_tail(self) -> str:
+        """The last lines of the first serial port."""
+        console = self.console
+        lines = [line for line in console.tail.splitlines() if line.strip()] if console else []
+        return "\n".join(lines[-LINES:])
+
+    def watch(self) -> None:
+        """Hear how QEMU ends, from now on."""
+        assert self.process is not None
+        assert self.monitor is not None
+        self.monitor.listen(PowerEvents(self.powered))
+        self.process.ended.add_done_callback(self._died)
+
+    def powered(self, event: Event) -> None:
+        """What ran in the guest is gone: nobody there will answer what was asked."""
+        if event.name == "SHUTDOWN" and self.cause != PANIC:
+            self.cause = str(event.data.get("reason", "unknown"))
+        elif event.name == "GUEST_PANICKED":
+            self.cause = PANIC
+        why = f"the guest ended: {self.cause}" if self.cause else "the guest was reset"
+        tail = self.explain_waiting()
+        error = ClosedError(f"the agent in {self.vm.name}", f"{why}; {tail}" if tail else why)
+        for carrier in self.carriers:
+            carrier.interrupt(error)
+
+    def _died(self, future: Future[Exit]) -> None:
+        """QEMU's process ended: on the loop's thread. Its last events get a moment."""
+        loop().later(LAST_EVENTS, partial(self._bury, future.result()))
+
+    def _bury(self, exit_: Exit) -> None:
+        end = self._judge(exit_)
+        error = ClosedError(self.vm.name, str(end))
+        for console in self.consoles.values():
+            console.close(error)
+        for carrier in self.carriers:
+            carrier.close(error)
+        if not self.ended.done():
+            self.ended.set_result(end)
+
+    def _judge(self, exit_: Exit) -> VMExit:
+        log = self.process.last_words if self.process is not None else ""
+        return judge(exit_, self.cause, log, self.serial_tail())
+
+    def close(self) -> None:
+        """End QEMU if it still runs, and give everything back. In a forked child: nothing."""
+        if self._owner != os.getpid():
+            return
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._end_process()
+            for name in reversed(list(self.held)):
+                self.release(name)
+            self.temporary.close()
+
+    def _end_process(self) -> None:
+        if self.process is None:
+            return
+        if self.process.exit is None and self.monitor is not None:
+            # QEMU flushes its images when it is asked, and is killed when it will not.
+            with suppress(PyvirtError):
+                self.monitor.execute("quit", timeout=QUIT)
+                self.process.wait(QUIT)
+        self.process.close()
+        with suppress(TimeoutError):
+            self.ended.result(QUIT)
+        if self.monitor is not None:
+            self.monitor.close()
+        for carrier in self.carriers:
+            carrier.close()
+
+
+class VMMonitor(Monitor):
+    """The monitor of a VM: its flows may also yield what the engine begins."""
+
+    engine: Engine
+
+    def _begin(self, step: Any, past: Past) -> Future[Any]:
+        if isinstance(step, Command | Until | Pause):
+            return super()._begin(step, past)
+        return self.engine.begin(step)
+
+    def listen(self, listener: PowerEvents) -> None:
+        """Tell `listener` of the events it names, from now on."""
+        self._hub.add(listener)
+
+
+class PowerEvents:
+    """Hears the events that end what runs in the guest."""
+
+    names = ("SHUTDOWN", "RESET", "GUEST_PANICKED")
+
+    def __init__(self, heard: Callable[[Event], None]) -> None:
+        self.offer = heard
+
+    def end(self, error: PyvirtError, expected: bool) -> None:
+        """The monitor is gone; QEMU's process tells the rest."""
+
+
+def _answers(carrier: Carrier) -> bool:
+    return carrier.ready.done() and carrier.ready.exception() is None

@@ -1,0 +1,185 @@
+"""A virtual machine as a frozen value: described here, computed in `plan`, started elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import attrs
+from attrs import field, frozen
+
+from pyvirt import fields, html
+from pyvirt.boot import Firmware, Kernel
+from pyvirt.errors import SpecError
+from pyvirt.explanation import Explanation
+from pyvirt.guest import Guest
+from pyvirt.machine import CPU, Bios, Cache, IOThread, Locality, Machine, Memory, Node
+from pyvirt.nic import Nic
+from pyvirt.plan import PORTS, Plan, plan
+from pyvirt.qemu.part import Part
+from pyvirt.qemu.render import argv
+
+if TYPE_CHECKING:
+    from pyvirt.running.vm import RunningVM
+
+
+def _to_machine(value: Any) -> Any:
+    return Machine(value) if isinstance(value, str) else value
+
+
+def _to_cpu(value: Any) -> Any:
+    return CPU(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _to_memory(value: Any) -> Any:
+    return Memory(value) if isinstance(value, int | str) else value
+
+
+def _to_uuid(value: Any) -> UUID | None:
+    if value is None or isinstance(value, UUID):
+        return value
+    try:
+        return UUID(str(value))
+    except ValueError:
+        raise SpecError("uuid", "must be a UUID", value) from None
+
+
+_parts = fields.each(fields.kind(Part))
+_optional_tuple = attrs.converters.optional(tuple)
+
+
+@frozen(kw_only=True, repr=False)
+class VM:
+    """A virtual machine.
+
+    With nothing to boot (no `boot`, and no disk or card with a ``bootindex``) it boots the
+    default guest: Linux from the host's distribution, with an agent, so that ``run()``
+    works at once.
+
+    `memory` is bytes or text such as "512M"; `cpus` a number or a `CPU`; `machine` a type
+    or a `Machine`. `accel` is "auto" (KVM where it was proved to run a guest, else TCG),
+    "kvm" or "tcg". `nodes` and `hmat` describe NUMA. `devices` takes every part that has no
+    field of its own. `serials` defaults to one port that is captured. `agents` are the
+    channels offered to agents in the guest: "pyvirt" for its own, "qga" for QEMU's; by
+    default what suits what is booted. `paused` leaves the vCPUs stopped. `arguments` go to
+    QEMU as they are, last.
+
+    Raises `SpecError` naming the field.
+    """
+
+    name: str = field(default="vm", validator=fields.text)
+    machine: Machine = field(
+        default="q35", converter=_to_machine, validator=fields.kind(Machine)
+    )
+    cpus: CPU = field(default=1, converter=_to_cpu, validator=fields.kind(CPU))
+    memory: Memory = field(default="512M", converter=_to_memory, validator=fields.kind(Memory))
+    nodes: tuple[Node, ...] = field(
+        default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(Node))
+    )
+    hmat: tuple[Locality | Cache, ...] = field(
+        default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(Locality, Cache))
+    )
+    accel: str = field(default="auto", validator=fields.choice("auto", "kvm", "tcg"))
+    firmware: Bios | None = field(default=None, validator=fields.optional(fields.kind(Bios)))
+    boot: Guest | Kernel | Firmware | None = field(
+        default=None, validator=fields.optional(fields.kind(Guest, Kernel, Firmware))
+    )
+    disks: tuple[Part, ...] = field(default=(), converter=fields.to_tuple, validator=_parts)
+    nics: tuple[Nic, ...] = field(
+        default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(Nic))
+    )
+    serials: tuple[Part, ...] | None = field(
+        default=None, converter=_optional_tuple, validator=fields.optional(_parts)
+    )
+    video: Part | None = field(default=None, validator=fields.optional(fields.kind(Part)))
+    displays: tuple[Part, ...] = field(default=(), converter=fields.to_tuple, validator=_parts)
+    devices: tuple[Part, ...] = field(default=(), converter=fields.to_tuple, validator=_parts)
+    iothreads: tuple[IOThread, ...] = field(
+        default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(IOThread))
+    )
+    agents: tuple[str, ...] | None = field(
+        default=None,
+        converter=_optional_tuple,
+        validator=fields.optional(fields.each(fields.choice(*PORTS))),
+    )
+    uuid: UUID | None = field(default=None, converter=_to_uuid)
+    paused: bool = field(default=False, validator=fields.kind(bool))
+    binary: str = field(default="qemu-system-x86_64", converter=str)
+    arguments: tuple[str, ...] = field(
+        default=(), converter=fields.to_tuple, validator=fields.each(fields.text)
+    )
+
+    def __attrs_post_init__(self) -> None:
+        plan(self)  # What no field can know alone: unique ids, places for all parts.
+
+    @property
+    def boots(self) -> Guest | Kernel | Firmware | None:
+        """What it boots once the rule of the default guest was applied; None on machine none."""
+        if self.boot is not None or self.machine.family == "none":
+            return self.boot
+        parts = (*self.disks, *self.nics, *self.devices)
+        if any(getattr(part, "bootindex", None) is not None for part in parts):
+            return Firmware()
+        return Guest()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The agents that are offered a channel."""
+        if self.agents is not None or self.machine.family == "none":
+            return self.agents or ()
+        source = self.boots
+        if isinstance(source, Guest):
+            return ("pyvirt", "qga") if source.qga else ("pyvirt",)
+        return ("qga",)
+
+    def plan(self) -> Plan:
+        """The options and needs behind it."""
+        return plan(self)
+
+    def command_line(self, supplied: Mapping[str, str] | None = None) -> str:
+        """What QEMU will be given, as a line for a shell. Nothing is started.
+
+        What only a start can know (an fd, a temporary path, the accelerator that "auto"
+        finds) stands as ``<name>``, unless `supplied` has it.
+        """
+        return shlex.join(self.argv(supplied))
+
+    def argv(self, supplied: Mapping[str, str] | None = None) -> list[str]:
+        """The words of `command_line`, the program first."""
+        return [self.binary, *argv(self.plan().options, supplied), *self.arguments]
+
+    def explain(self) -> Explanation:
+        """For every option, which field of the description made it."""
+        return Explanation(self.plan().options)
+
+    def start(self, *, timeout: float = 30.0) -> RunningVM:
+        """Start it and wait, at most `timeout` seconds, until QEMU answers.
+
+        Use it in a ``with``. The guest goes on booting; what is asked of its agent waits for
+        it. Raises `UnsupportedError` before anything is started when this host or this QEMU
+        lacks something, and `StartError` with QEMU's last words.
+        """
+        from pyvirt.running.vm import RunningVM
+
+        return RunningVM.start(self, timeout=timeout)
+
+    def _given(self) -> Iterator[tuple[str, Any]]:
+        """The fields that differ from their defaults, and the name."""
+        blank = _DEFAULTS.get("vm") or _DEFAULTS.setdefault("vm", VM())
+        for attribute in attrs.fields(VM):
+            value = getattr(self, attribute.name)
+            if attribute.name == "name" or value != getattr(blank, attribute.name):
+                yield attribute.name, value
+
+    def __repr__(self) -> str:
+        return f"VM({', '.join(f'{name}={value!r}' for name, value in self._given())})"
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, Any] = {name: value for name, value in self._given() if name != "name"}
+        rows["command line"] = self.command_line()
+        return html.card(f"VM {self.name}", rows)
+
+
+_DEFAULTS: dict[str, VM] = {}
