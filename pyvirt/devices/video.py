@@ -1,4 +1,4 @@
-"""Graphics cards. `video` makes one from the word that ``-vga`` takes."""
+"""Graphics cards. `card` makes one from the word that ``-vga`` takes."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ _VGA: Mapping[str, Callable[[], Card]] = {
 }
 
 
-def video(name: str) -> Card | None:
+def card(name: str) -> Card | None:
     """The card that ``-vga name`` means; None for "none"."""
     if name == "none":
         return None
