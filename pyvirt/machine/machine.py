@@ -90,8 +90,8 @@ class Machine:
     def __attrs_post_init__(self) -> None:
         if self.pcie and self.family != "microvm":
             raise SpecError("pcie", "is a switch of microvm; others have what they have", True)
-        for name in ("smm", "vmport", "hpet", "i8042", "nvdimm", "hmat", "max_ram_below_4g"):
-            if getattr(self, name) and self.family in _LACKS.get(name, ()):
+        for name, families in _LACKS.items():
+            if getattr(self, name) is not None and self.family in families:
                 raise SpecError(name, f"is not there on {self.type}", getattr(self, name))
 
     @property
@@ -126,12 +126,13 @@ _SWITCHES = (
 
 # Where QEMU knows no such property.
 _LACKS = {
+    "acpi": ("none",),
     "smm": ("none",),
     "vmport": ("microvm", "none"),
     "hpet": ("microvm", "none"),
     "i8042": ("microvm", "none"),
     "nvdimm": ("microvm", "none"),
-    "hmat": ("microvm", "none"),
+    "hmat": ("none",),
     "max_ram_below_4g": ("microvm", "none"),
 }
 

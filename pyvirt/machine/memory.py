@@ -115,6 +115,11 @@ def _whole(size: int, grain: int | None, field: str = "size") -> None:
         raise SpecError(field, f"must be a positive multiple of {grain or _GRAIN} bytes", size)
 
 
+def _written(size: int) -> str:
+    """A size as a person writes it, where that loses nothing; -m alone means megabytes."""
+    return f"{size >> 20}M" if size % (1 << 20) == 0 else f"{size}B"
+
+
 @frozen
 class Memory(Backing):
     """The memory that a guest starts with: `size` in bytes or as text ("512M").
@@ -157,9 +162,9 @@ class Memory(Backing):
 
     def options(self) -> Iterator[Option]:
         """``-m``, the objects, and ``-numa``."""
-        size: dict[str, Any] = {"size": f"{self.size}B"}
+        size: dict[str, Any] = {"size": _written(self.size)}
         if self.maximum is not None:
-            size |= {"slots": self.slots or None, "maxmem": f"{self.maximum}B"}
+            size |= {"slots": self.slots or None, "maxmem": _written(self.maximum)}
         yield Option("m", {k: v for k, v in size.items() if v is not None}, source="size")
         if not self.nodes:
             yield self.memory("ram0", self.size)
