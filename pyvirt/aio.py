@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pyvirt.errors import ClosedError, TimedOut
+from pyvirt.qmp import commands
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Flow, Step
 from pyvirt.qmp.protocol import LIMIT, Greeting
+from pyvirt.qmp.schema import Schema
 from pyvirt.running import events, monitor
 from pyvirt.running.address import Address, dial
 from pyvirt.running.drive import Waits
@@ -138,6 +141,36 @@ class Events:
         await self.close()
 
 
+class Commands(commands.Commands[Awaitable[Any]]):
+    """`pyvirt.qmp.commands.Commands`, awaited.
+
+    The first command learns the schema, when the monitor does not know it yet; names are
+    completed from then on.
+    """
+
+    def __init__(self, monitor: Monitor, **options: Any) -> None:
+        super().__init__(lambda: monitor._monitor.learn(), monitor.execute, **options)
+        self._monitor = monitor
+
+    def __call__(self, **options: Any) -> Commands:
+        return Commands(self._monitor, **{**self._options, **options})
+
+    def __getattr__(self, name: str) -> Any:
+        if self._monitor.schema is not None or name.startswith("_"):
+            return super().__getattr__(name)
+        return partial(self._learnt, name)
+
+    def __dir__(self) -> Iterator[str]:
+        return super().__dir__() if self._monitor.schema is not None else iter(())
+
+    def __repr__(self) -> str:
+        return "<QMP commands>" if self._monitor.schema is None else super().__repr__()
+
+    async def _learnt(self, name: str, /, *arguments: Any, **more: Any) -> Any:
+        await self._monitor.learn()
+        return await super().__getattr__(name)(*arguments, **more)
+
+
 class Monitor:
     """`pyvirt.running.monitor.Monitor`, awaited. It may be used from several event loops."""
 
@@ -244,6 +277,23 @@ class Monitor:
         reply = await result(self._monitor.ask(name, arguments, raw=True), timeout, name)
         assert isinstance(reply, bytes)
         return reply
+
+    async def learn(
+        self, schema: Schema | None = None, *, timeout: float | None = PATIENCE
+    ) -> Schema:
+        """The commands of this QEMU: as told (`schema`), as known already, or as it says."""
+        if schema is None and self.schema is None:
+            schema = Schema.decode(await self.fetch("query-qmp-schema", timeout=timeout))
+        return self._monitor.learn(schema)
+
+    @property
+    def schema(self) -> Schema | None:
+        return self._monitor.schema
+
+    @property
+    def qmp(self) -> Commands:
+        """All commands of this QEMU: ``await monitor.qmp.query_block()``."""
+        return Commands(self)
 
     def begin(self, step: Step) -> Awaitable[Any]:
         """Begin `step`; await it, or cancel it. An `Until` hears events from now on."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
-from .event import Event
+from pyvirt.qmp.event import Event
 
 __all__ = ["Command", "Event", "Flow", "Pause", "Step", "Until"]
 

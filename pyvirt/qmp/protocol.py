@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from .._native.qmp import MAX_DEPTH, Scanner
-from ..errors import CommandError, ProtocolError, SpecError
-from .event import Event
+from pyvirt._native.qmp import MAX_DEPTH, Scanner
+from pyvirt.errors import CommandError, ProtocolError, SpecError
+from pyvirt.qmp.event import Event
 
 LIMIT = 64 << 20
 """Bytes of the longest message accepted by default, which is QEMU's own limit for requests."""

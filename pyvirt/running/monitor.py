@@ -16,9 +16,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pyvirt.errors import ClosedError, ProtocolError, PyvirtError, TimedOut
+from pyvirt.qmp.commands import Commands
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Flow, Pause, Step, Until
 from pyvirt.qmp.protocol import LIMIT, Greeting, Protocol, encode
+from pyvirt.qmp.schema import Schema
 from pyvirt.running.address import Address, dial
 from pyvirt.running.channel import Channel, Request, settle
 from pyvirt.running.drive import Waits, drive
@@ -60,6 +62,7 @@ class Monitor:
         self.ready: Future[Greeting] = Future()
         self.greeting: Greeting | None = None
         self.reconnected = 0
+        self.schema: Schema | None = None
         self._oob, self._explain, self._size = oob, explain, size
         self._address = reconnect
         self._redial = _REDIAL_FIRST
@@ -151,6 +154,18 @@ class Monitor:
         reply = self._wait(self.ask(name, arguments, raw=True), timeout, name)
         assert isinstance(reply, bytes)
         return reply
+
+    def learn(self, schema: Schema | None = None, *, timeout: float | None = PATIENCE) -> Schema:
+        """The commands of this QEMU: as told (`schema`), as known already, or as it says."""
+        if schema is None:
+            schema = self.schema or Schema.decode(self.fetch("query-qmp-schema", timeout=timeout))
+        self.schema = schema
+        return schema
+
+    @property
+    def qmp(self) -> Commands[Any]:
+        """All commands of this QEMU, completed and checked: ``monitor.qmp.query_block()``."""
+        return Commands(self.learn, self.execute)
 
     def begin(self, step: Step) -> Future[Any]:
         """Begin `step`; its future may be cancelled. An `Until` hears events from now on."""
@@ -342,6 +357,8 @@ class Monitor:
     def _admitted(self, channel: Channel, greeting: Greeting) -> None:
         self._redial = _REDIAL_FIRST
         self.reconnected += self.greeting is not None
+        if self.greeting != greeting:
+            self.schema = None  # it is another QEMU
         self.greeting = greeting
         channel.admit()
         self._settle_ready(greeting)
