@@ -51,13 +51,9 @@ class Backend:
         raise NotImplementedError
 
     def netdev(self, kind: str, wire: Wire, **given: Any) -> Option:
-        """``-netdev kind``. Underlines in names become dashes."""
-        named = {name.replace("_", "-"): value for name, value in given.items()}
-        return Option(
-            "netdev",
-            {"type": kind, "id": wire.id, **present(named), **self.properties},
-            source="backend",
-        )
+        """``-netdev kind`` with what was given, in QEMU's spelling."""
+        properties = {"type": kind, "id": wire.id, **present(given), **self.properties}
+        return Option("netdev", properties, source="backend")
 
 
 @frozen

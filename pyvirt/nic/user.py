@@ -105,20 +105,27 @@ class User(Backend):
 
 
 def _plain(user: User) -> dict[str, Any]:
-    """The fields that are one value; `network6` is two words of QEMU's JSON."""
-    prefix = user.ipv6_net
-    texts = ("net", "host", "dns", "dhcpstart", "ipv6_host", "ipv6_dns", "tftp", "smb", "smbserver")
+    """The fields that are one value; a network for IPv6 is two words of QEMU's JSON."""
+    net = user.ipv6_net
     return {
-        **{name: _text_of(getattr(user, name)) for name in texts},
+        "net": _text_of(user.net),
+        "host": _text_of(user.host),
+        "dns": _text_of(user.dns),
+        "dhcpstart": _text_of(user.dhcpstart),
         "ipv4": user.ipv4,
         "ipv6": user.ipv6,
-        "ipv6_prefix": _text_of(prefix and prefix.network_address),
-        "ipv6_prefixlen": prefix and prefix.prefixlen,
+        "ipv6-prefix": None if net is None else str(net.network_address),
+        "ipv6-prefixlen": None if net is None else net.prefixlen,
+        "ipv6-host": _text_of(user.ipv6_host),
+        "ipv6-dns": _text_of(user.ipv6_dns),
         "restrict": user.restrict,
         "hostname": user.hostname,
         "domainname": user.domainname,
+        "tftp": _text_of(user.tftp),
         "bootfile": user.bootfile,
-        "tftp_server_name": user.tftp_server_name,
+        "tftp-server-name": user.tftp_server_name,
+        "smb": _text_of(user.smb),
+        "smbserver": _text_of(user.smbserver),
     }
 
 

@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 from contextlib import ExitStack
-from pathlib import Path
 
 from pyvirt.errors import UnsupportedError
 from pyvirt.nic import traffic
@@ -26,7 +25,6 @@ SIOCGIFHWADDR, SIOCSIFHWADDR = 0x8927, 0x8924
 SIOCBRADDIF = 0x89A2
 IFF_UP = 0x1
 
-_NET = Path("/sys/class/net")
 _REQUEST = 40  # sizeof(struct ifreq)
 
 
@@ -37,14 +35,12 @@ def open_tap(need: TapFds) -> list[int]:
     host or process lacks, and `OSError` naming the interface.
     """
     with ExitStack() as undo:
-        made = need.ifname is None or not (_NET / need.ifname).exists()
-        flags = _flags(need, made)
-        fds: list[int] = []
-        name = need.ifname or ""
+        made = need.ifname is None or not _exists(need.ifname)
+        name, fds = need.ifname or "", []
         for _queue in range(need.queues):
             fd = _open_tun()
             undo.callback(os.close, fd)
-            name = _attach(fd, name, flags, made)
+            name = _attach(fd, name, need, made)
             fds.append(fd)
         _set_up(name, need, made)
         undo.pop_all()
@@ -63,16 +59,20 @@ def limit(ifname: str, rate: Rate | None) -> None:
     Raises `UnsupportedError` where the kernel lacks what it takes or this process may not.
     """
     index = socket.if_nametoindex(ifname)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as link:
-        link.bind((0, 0))
-        for message in traffic.clearing(index):
-            number = _ask(link, message)
-            if number not in (0, errno.ENOENT, errno.EINVAL):  # The kernel's words for "none".
-                raise _refused(number, ifname)
+    with _netlink() as link:
+        _clear(link, index, ifname)
         for message in traffic.limiting(index, rate) if rate is not None else ():
             number = _ask(link, message)
             if number:
+                _clear(link, index, ifname)
                 raise _refused(number, ifname)
+
+
+def _clear(link: socket.socket, index: int, ifname: str) -> None:
+    for message in traffic.clearing(index):
+        number = _ask(link, message)
+        if number not in (0, errno.ENOENT, errno.EINVAL):  # The kernel's words for "none".
+            raise _refused(number, ifname)
 
 
 def _ask(link: socket.socket, message: bytes) -> int:
@@ -89,27 +89,13 @@ def _refused(number: int, ifname: str) -> Exception:
     return OSError(number, os.strerror(number), ifname)
 
 
-def _flags(need: TapFds, made: bool) -> int:
-    """The kind of queue to ask for; a tap that exists wants what it was made with."""
-    flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if need.vnet_header else 0)
-    if made:
-        return flags | (IFF_MULTI_QUEUE if need.queues > 1 else 0)
-    assert need.ifname is not None
-    theirs = _tun_flags(need.ifname)
-    if need.queues > 1 and not theirs & IFF_MULTI_QUEUE:
-        hint = f"make it so: ip tuntap add dev {need.ifname} mode tap multi_queue"
-        raise UnsupportedError(f"a tap of {need.queues} queues", need.ifname, hint)
-    return flags | theirs & IFF_MULTI_QUEUE
-
-
-def _tun_flags(ifname: str) -> int:
+def _exists(ifname: str) -> bool:
+    # /sys would show the network namespace in which it was mounted, which may be another.
     try:
-        flags = int((_NET / ifname / "tun_flags").read_text(), 16)
-    except FileNotFoundError:
-        raise OSError(errno.EINVAL, "it is an interface, but no tap", ifname) from None
-    if not flags & IFF_TAP:
-        raise OSError(errno.EINVAL, "it is a tun, which carries no Ethernet", ifname)
-    return flags
+        socket.if_nametoindex(ifname)
+    except OSError:
+        return False
+    return True
 
 
 def _open_tun() -> int:
@@ -124,17 +110,40 @@ def _open_tun() -> int:
         raise
 
 
-def _attach(fd: int, ifname: str, flags: int, made: bool) -> str:
+def _attach(fd: int, ifname: str, need: TapFds, made: bool) -> str:
     """Make `fd` a queue of the tap; the name it has."""
+    flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if need.vnet_header else 0)
+    several = need.queues > 1
+    try:
+        return _claim(fd, ifname, flags | (IFF_MULTI_QUEUE if several else 0))
+    except PermissionError as error:
+        doing = "making" if made else "opening"
+        raise _unprivileged(f"{doing} the tap {ifname}".strip()) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL or made:
+            raise
+        return _attach_otherwise(fd, ifname, flags, several)
+
+
+def _attach_otherwise(fd: int, ifname: str, flags: int, several: bool) -> str:
+    """The kernel wants one that exists as it was made: for one queue, or for several."""
+    try:
+        name = _claim(fd, ifname, flags | (0 if several else IFF_MULTI_QUEUE))
+    except OSError as error:
+        raise OSError(error.errno, "it is not a tap", ifname) from error
+    if several:
+        hint = f"make it so: ip tuntap add dev {ifname} mode tap multi_queue"
+        raise UnsupportedError("more than one queue", ifname, hint)
+    return name
+
+
+def _claim(fd: int, ifname: str, flags: int) -> str:
     request = struct.pack("16sH", os.fsencode(ifname), flags)
     try:
         fcntl.ioctl(fd, TUNSETIFF, request.ljust(_REQUEST, b"\0"))
-    except PermissionError as error:
-        doing = f"making the tap {ifname}".strip() if made else f"opening the tap {ifname}"
-        raise _unprivileged(doing) from error
     except OSError as error:
-        words = {errno.EBUSY: "the tap is in use by another process"}
-        why = words.get(error.errno or 0, error.strerror or "")
+        busy = error.errno == errno.EBUSY
+        why = "the tap is in use by another process" if busy else os.strerror(error.errno or 0)
         raise OSError(error.errno, why, ifname or "tap") from error
     return tap_name(fd)
 
@@ -185,16 +194,36 @@ def _set_mtu(control: socket.socket, name: str, mtu: int) -> None:
 
 
 def _join(control: socket.socket, name: str, bridge: str) -> None:
-    if not (_NET / bridge / "bridge").is_dir():
+    if not _exists(bridge):
         hint = f"make it: ip link add {bridge} type bridge"
         raise UnsupportedError(f"the bridge {bridge}", "this host", hint)
-    master = _NET / name / "master"
-    if master.exists():
-        if master.resolve().name == bridge:
-            return
-        raise OSError(errno.EBUSY, f"it belongs to {master.resolve().name}", name)
-    index = struct.pack("=i", socket.if_nametoindex(name))
-    fcntl.ioctl(control, SIOCBRADDIF, _request(bridge, index))
+    port = socket.if_nametoindex(name)
+    if _master(port) == socket.if_nametoindex(bridge):
+        return
+    try:
+        fcntl.ioctl(control, SIOCBRADDIF, _request(bridge, struct.pack("=i", port)))
+    except PermissionError:
+        raise
+    except OSError as error:
+        words = {
+            errno.EBUSY: f"it belongs to another bridge than {bridge}",
+            errno.EOPNOTSUPP: f"{bridge} is not a bridge",
+        }
+        why = words.get(error.errno or 0, f"it cannot join {bridge}")
+        raise OSError(error.errno, why, name) from error
+
+
+def _master(index: int) -> int:
+    """The number of the bridge to which an interface belongs, 0 for none."""
+    with _netlink() as link:
+        link.send(traffic.get_link(index))
+        return traffic.master(link.recv(65536))
+
+
+def _netlink() -> socket.socket:
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    link.bind((0, 0))
+    return link
 
 
 def _raise(control: socket.socket, name: str) -> None:
