@@ -158,7 +158,9 @@ class Plan:
         yield from self._behind(self.ports if express else self.bridges, slot.group)
 
     def _direct(self, group: str) -> Iterator[Seat]:
-        for name in dict.fromkeys((group if group in self.slots else "", "")):
+        # A group with a bridge of its own spills there: the slots of "" are for others.
+        own = (group,) if group in self.slots else ("",)
+        for name in own if group in self.bridges else dict.fromkeys((*own, "")):
             for number in self.slots.get(name, ()):
                 yield Seat(self.root, number)
 
