@@ -1,4 +1,4 @@
-from typing import Final
+from typing import Final, Self
 
 from _typeshed import ReadableBuffer
 
@@ -6,7 +6,7 @@ MAX_DEPTH: Final[int]
 REASONS: Final[dict[int, str]]
 
 class Scanner:
-    def __init__(self, peer: str, size: int, depth: int) -> None: ...
+    def __new__(cls, peer: str, size: int, depth: int) -> Self: ...
     @property
     def base(self) -> int: ...
     @property
