@@ -27,6 +27,7 @@ WORDS = {
     "queue_size": "queue-size",
     "share_rw": "share-rw",
     "cache": "write-cache",
+    "drive_type": "drive-type",
 }
 
 
@@ -77,7 +78,7 @@ DRIVERS = {
             "usb-storage", BLOCK | ERRORS | {"serial", "bootindex", "removable"}, {"serial": 36}
         ),
         Driver("sd-card", frozenset(), needs_writable=True),
-        Driver("floppy", BLOCK | {"bootindex"}),
+        Driver("floppy", BLOCK | {"bootindex", "drive_type"}),
     )
 }
 
