@@ -8,6 +8,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from pyvirt import fields
+from pyvirt.guest import Guest
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Late, Option
 
@@ -64,7 +65,7 @@ class Firmware:
 class GuestImage(Need):
     """A built default guest: supplies ``<name>.kernel``, ``.initramfs`` and ``.append``."""
 
-    guest: object
+    guest: Guest
 
 
 def guest_options(image: GuestImage) -> Iterator[Option | Need]:

@@ -11,7 +11,7 @@ from pyvirt.boot import GuestImage, guest_options
 from pyvirt.devices import Piped, Serial, VirtioSerialPort
 from pyvirt.errors import SpecError
 from pyvirt.guest import Guest
-from pyvirt.machine.numa import check_nodes, numa
+from pyvirt.machine import rules
 from pyvirt.qemu.composition import Composition, Placed, sort
 from pyvirt.qemu.need import Need, Socketpair
 from pyvirt.qemu.option import Late, Option
@@ -74,8 +74,7 @@ def _whole(vm: VM) -> Iterator[Piece]:
     yield vm.machine.options(), "machine"
     yield _accelerator(vm), "accel"
     yield vm.cpus.options(), "cpus"
-    yield vm.memory.options([node.size for node in vm.nodes if node.size]), "memory"
-    yield numa(vm.nodes, vm.hmat), "nodes"
+    yield vm.memory.options(), "memory"
     if vm.firmware is not None:
         yield vm.firmware.options(), "firmware"
     yield _monitor(), "pyvirt"
@@ -134,9 +133,9 @@ def _serials(vm: VM) -> tuple[Part, ...]:
 
 def _check(vm: VM, everything: tuple[Placed, ...]) -> None:
     """What no part can know alone."""
-    check_nodes(vm.nodes)
+    rules.check(vm.machine, vm.cpus, vm.memory)
     for placed in everything:
-        if getattr(placed.part, "needs_shared_memory", False) and not vm.memory.is_shared:
+        if getattr(placed.part, "needs_shared_memory", False) and not vm.memory.shared:
             raise SpecError("memory.shared", f"must be True for {placed.name}", False)
     _unique(everything, "bootindex")
     _unique(everything, "mac")

@@ -15,7 +15,7 @@ from pyvirt.boot import Firmware, Kernel
 from pyvirt.errors import SpecError
 from pyvirt.explanation import Explanation
 from pyvirt.guest import Guest
-from pyvirt.machine import CPU, Bios, Cache, IOThread, Locality, Machine, Memory, Node
+from pyvirt.machine import CPU, Bios, IOThread, Machine, Memory
 from pyvirt.nic import Nic
 from pyvirt.plan import PORTS, Plan, plan
 from pyvirt.qemu.part import Part
@@ -46,8 +46,13 @@ def _to_uuid(value: Any) -> UUID | None:
         raise SpecError("uuid", "must be a UUID", value) from None
 
 
+
+
 _parts = fields.each(fields.kind(Part))
-_optional_tuple = attrs.converters.optional(tuple)
+
+
+def _optional_tuple(value: Any) -> tuple[Any, ...] | None:
+    return None if value is None else tuple(value)
 
 
 @frozen(kw_only=True, repr=False)
@@ -60,7 +65,7 @@ class VM:
 
     `memory` is bytes or text such as "512M"; `cpus` a number or a `CPU`; `machine` a type
     or a `Machine`. `accel` is "auto" (KVM where it was proved to run a guest, else TCG),
-    "kvm" or "tcg". `nodes` and `hmat` describe NUMA. `devices` takes every part that has no
+    "kvm" or "tcg". `devices` takes every part that has no
     field of its own. `serials` defaults to one port that is captured. `agents` are the
     channels offered to agents in the guest: "pyvirt" for its own, "qga" for QEMU's; by
     default what suits what is booted. `paused` leaves the vCPUs stopped. `arguments` go to
@@ -71,15 +76,11 @@ class VM:
 
     name: str = field(default="vm", validator=fields.text)
     machine: Machine = field(
-        default="q35", converter=_to_machine, validator=fields.kind(Machine)
+        default=Machine("q35"), converter=_to_machine, validator=fields.kind(Machine)
     )
-    cpus: CPU = field(default=1, converter=_to_cpu, validator=fields.kind(CPU))
-    memory: Memory = field(default="512M", converter=_to_memory, validator=fields.kind(Memory))
-    nodes: tuple[Node, ...] = field(
-        default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(Node))
-    )
-    hmat: tuple[Locality | Cache, ...] = field(
-        default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(Locality, Cache))
+    cpus: CPU = field(default=CPU(1), converter=_to_cpu, validator=fields.kind(CPU))
+    memory: Memory = field(
+        default=Memory("512M"), converter=_to_memory, validator=fields.kind(Memory)
     )
     accel: str = field(default="auto", validator=fields.choice("auto", "kvm", "tcg"))
     firmware: Bios | None = field(default=None, validator=fields.optional(fields.kind(Bios)))

@@ -53,3 +53,9 @@ T = TypeVar("T")
 
 #: A flow with a VM: yields QMP's steps, these, and futures.
 Act: TypeAlias = Generator[Any, Any, T]
+
+
+def outcome(future: Future[T]) -> Act[T]:
+    """Wait for `future`; its result."""
+    value: T = yield future
+    return value

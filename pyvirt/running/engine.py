@@ -9,16 +9,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
 
+from pyvirt.devices import Captured
 from pyvirt.errors import ClosedError, PyvirtError, TimedOut, UnsupportedError
-from pyvirt.flows.steps import Acquire, Ended, Kill, Release, Within
+from pyvirt.flows.steps import Acquire, Act, Ended, Kill, Release, Within
 from pyvirt.guest.carrier import Carrier
 from pyvirt.plan import Plan
 from pyvirt.qemu.capabilities import Capabilities
 from pyvirt.qemu.composition import Placed
 from pyvirt.qemu.need import Need
+from pyvirt.qmp.commands import Commands
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Pause, Until
 from pyvirt.running.accel import Accelerator
@@ -28,10 +31,12 @@ from pyvirt.running.exit import VMExit, judge
 from pyvirt.running.held import Held, acquire
 from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.loop import loop
-from pyvirt.running.waits import aside, within
 from pyvirt.running.monitor import Monitor
 from pyvirt.running.process import Exit, Process
+from pyvirt.running.waits import aside, within
 from pyvirt.vm import VM
+
+T = TypeVar("T")
 
 #: Lines of the serial port that an error quotes.
 LINES = 5
@@ -89,16 +94,42 @@ class Engine:
             self.supplied = {k: v for k, v in self.supplied.items() if k not in held.values}
             held.close()
 
-    def given(self) -> None:
-        """QEMU has inherited its descriptors."""
-        for held in self.held.values():
-            held.given()
-
     def check(self, placed: Placed) -> None:
         """Raise `UnsupportedError` when this QEMU cannot have the part."""
         self.capabilities.check((*placed.ports, *placed.options))
 
+    @property
+    def pid(self) -> int:
+        """The process id of QEMU."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def open(self) -> bool:
+        """Whether this process has it, and has not closed it."""
+        return not self._closed and self._owner == os.getpid()
+
+    @cached_property
+    def commands(self) -> Commands[Any]:
+        """Every command of this QEMU."""
+        assert self.monitor is not None
+        return Commands(self.capabilities.schema, self.monitor.execute)
+
+    def drive(self, flow: Act[T]) -> T:
+        """Run `flow` to its end, waiting on this thread."""
+        assert self.monitor is not None
+        return self.monitor.run(flow)
+
     # Who answers
+
+    def console_paths(self, name: str) -> tuple[Path | None, Path | None]:
+        """The log and the socket of the part `name`, when QEMU captures what it says."""
+        placed = self.composition.placed[name]
+        backend = getattr(placed.part, "backend", None)
+        if not isinstance(backend, Captured):
+            return None, None
+        log = backend.logfile or Path(self.supplied[f"{name}-log"])
+        return log, Path(self.supplied[f"{name}-socket"])
 
     @property
     def carrier(self) -> Carrier:
@@ -117,6 +148,13 @@ class Engine:
     def console(self) -> Console | None:
         """The first captured serial port."""
         return next(iter(self.consoles.values()), None)
+
+    def first_console(self) -> Console:
+        """The first captured serial port; `UnsupportedError` when there is none."""
+        if self.console is None:
+            hint = "describe one in VM.serials"
+            raise UnsupportedError("a captured serial port", f"VM {self.vm.name}", hint)
+        return self.console
 
     # Steps
 
@@ -155,6 +193,10 @@ class Engine:
         if self.process.exit is None:
             return self.explain_waiting() or "it closed its monitor"
         return str(self._judge(self.process.exit))
+
+    def explain_silence(self) -> str:
+        """Why an agent will not answer any more."""
+        return str(self.ended.result()) if self.ended.done() else self.explain()
 
     def explain_waiting(self) -> str:
         """What to add to an error about a wait: the guest's last lines, if there are any."""
@@ -237,7 +279,9 @@ class Engine:
 class VMMonitor(Monitor):
     """The monitor of a VM: its flows may also yield what the engine begins."""
 
-    engine: Engine
+    def __init__(self, engine: Engine, sock: socket.socket, **how: Any) -> None:
+        self.engine = engine
+        super().__init__(sock, **how)
 
     def _begin(self, step: Any, past: Past) -> Future[Any]:
         if isinstance(step, Command | Until | Pause):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import attrs
 
 from pyvirt.errors import ClosedError, StartError, TimedOut
@@ -10,12 +12,11 @@ from pyvirt.plan import MONITOR, Plan, plan
 from pyvirt.qemu.render import argv
 from pyvirt.qmp.flow import Command
 from pyvirt.running.accel import choose
-from pyvirt.running.agent import NativeAgent
+from pyvirt.running.agents import connect
 from pyvirt.running.console import Console
 from pyvirt.running.engine import Engine, VMMonitor
 from pyvirt.running.probe import probe
 from pyvirt.running.process import spawn
-from pyvirt.running.qga import QemuGuestAgent
 from pyvirt.vm import VM
 
 
@@ -32,6 +33,8 @@ def start(vm: VM, *, timeout: float) -> Engine:
     capabilities.check(whole.options)
     engine = Engine(vm, whole, accelerator, capabilities)
     try:
+        for need in whole.needs:
+            engine.acquire(need)
         _launch(engine, whole, timeout)
         return engine
     except BaseException:
@@ -40,34 +43,65 @@ def start(vm: VM, *, timeout: float) -> Engine:
 
 
 def _launch(engine: Engine, whole: Plan, timeout: float) -> None:
+    """Start QEMU; with its vCPUs stopped where something must happen before they run."""
     vm = engine.vm
-    for need in whole.needs:
-        engine.acquire(need)
-    fds = [fd for held in engine.held.values() for fd in held.fds]
+    unsettled = bool(whole.adjustments or _pins(vm))
     words = [vm.binary, *argv(whole.options, engine.supplied), *vm.arguments]
-    if whole.stopped:
+    if unsettled or vm.paused:
         words.append("-S")
-    engine.process = spawn(words, pass_fds=fds)
-    engine.given()
+    engine.process = spawn(words, pass_fds=[fd for held in engine.held.values() for fd in held.fds])
+    for held in engine.held.values():
+        held.given()
     _connect(engine, timeout)
-    if whole.stopped:
+    if unsettled:
         assert engine.monitor is not None
-        engine.monitor.run(_settle(engine, whole))
+        engine.monitor.run(_settle(vm, whole))
+
+
+def _pins(vm: VM) -> bool:
+    return bool(vm.cpus.pins) or any(thread.pins for thread in vm.iothreads)
 
 
 def _connect(engine: Engine, timeout: float) -> None:
     """Speak to QEMU, and to whoever will answer in the guest."""
-    monitor = VMMonitor(
-        engine.held[MONITOR].take_socket(), explain=engine.explain, peer=engine.vm.name
-    )
-    monitor.engine, engine.monitor = engine, monitor
+    process = engine.process
+    assert process is not None
+    sock = engine.held[MONITOR].take_socket()
+    engine.monitor = VMMonitor(engine, sock, explain=engine.explain, peer=engine.vm.name)
     engine.watch()
+    _listen(engine)
     try:
-        monitor.wait(monitor.ready, timeout, f"the start of {engine.vm.binary}")
+        engine.monitor.wait(engine.monitor.ready, timeout, f"the start of {engine.vm.binary}")
     except ClosedError as error:
-        assert engine.process is not None
-        end = engine.process.wait(timeout)
-        raise StartError(engine.vm.binary, str(end), engine.process.last_words) from error
+        end = process.wait(timeout)
+        raise StartError(engine.vm.binary, str(end), process.last_words) from error
     except TimedOut as late:
-        assert engine.process is not None
-        raise StartError(engine.vm.binary, str(late), engine.process.last_words) from late
+        raise StartError(engine.vm.binary, str(late), process.last_words) from late
+
+
+def _listen(engine: Engine) -> None:
+    """The consoles whose output QEMU captures, and the agents that may answer."""
+    for name in engine.composition.placed:
+        log, address = engine.console_paths(name)
+        if log is not None and address is not None:
+            engine.consoles[name] = Console(name, log, address)
+    for agent in engine.vm.channels:
+        sock = engine.held[f"{agent}-fd"].take_socket()
+        engine.carriers.append(connect(agent, sock, engine.explain_silence))
+
+
+def _settle(vm: VM, whole: Plan) -> Act[None]:
+    """What must be so before the guest's first instruction; then let it run."""
+    yield from whole.adjustments
+    for cpu in (yield Command("query-cpus-fast")):
+        _pin(cpu["thread-id"], vm.cpus.pins.get(cpu["cpu-index"], ()))
+    wanted = {thread.id: thread.pins for thread in vm.iothreads}
+    for thread in (yield Command("query-iothreads")):
+        _pin(thread["thread-id"], wanted.get(thread["id"], ()))
+    if not vm.paused:
+        yield Command("cont")
+
+
+def _pin(thread: int, cpus: tuple[int, ...]) -> None:
+    if cpus:
+        os.sched_setaffinity(thread, cpus)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from pyvirt import fields
+from pyvirt.devices import flows as device_flows
+from pyvirt.disk import Throttle
+from pyvirt.disk import flows as disk_flows
+from pyvirt.disk.drive import Drive
 from pyvirt.errors import SpecError
 from pyvirt.flows import plug
 from pyvirt.flows.steps import Act
-from pyvirt.qemu.composition import Placed
+from pyvirt.machine import flows as machine_flows
+from pyvirt.nic import Forward, Nic, User
+from pyvirt.nic import flows as nic_flows
+from pyvirt.qemu.composition import Placed, sort
+from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Part
+from pyvirt.qmp.flow import Command
 from pyvirt.running.acts.base import PATIENCE, Base
 
 
 class Devices(Base):
-    """Plugging, unplugging, changing."""
+    """Plugging, unplugging, changing. Parts are named as in the description: "disk0"."""
 
     def plug(self, part: Part) -> Act[str]:
         """Plug a part into the running VM; its name. One that fails leaves nothing behind."""
@@ -22,6 +37,7 @@ class Devices(Base):
         except BaseException:
             self.engine.composition.remove(placed, ports=True)
             raise
+        yield from placed.adjustments
         return placed.name
 
     def unplug(self, name: str, *, timeout: float = PATIENCE) -> Act[None]:
@@ -33,6 +49,105 @@ class Devices(Base):
         yield from plug.unplug(placed, timeout)
         self.engine.composition.remove(placed)
 
+    def insert(
+        self,
+        name: str,
+        medium: str | Path | Drive,
+        *,
+        force: bool = False,
+        timeout: float | None = PATIENCE,
+    ) -> Act[None]:
+        """Put a medium into drive `name`: an image's path, or a `CDROM` or `Floppy` value.
+
+        What was in it comes out first. A guest that has locked the tray gets `timeout`
+        seconds to open it, or is not asked when `force`.
+        """
+        placed = self.placed(name)
+        drive = self._drive(placed)
+        if not isinstance(medium, Drive):
+            medium = attrs.evolve(drive, file=medium)
+        present = _nodes(placed)
+        options, needs = sort(medium.medium(disk_flows.medium_name(name, present)), name)
+        supplied: dict[str, str] = {}
+        for need in needs:
+            supplied |= yield from plug.acquire(need)
+        yield from disk_flows.insert(
+            name, options, supplied, present=present, force=force, timeout=timeout
+        )
+        self._now_holds(placed, options)
+
+    def eject(
+        self, name: str, *, force: bool = False, timeout: float | None = PATIENCE
+    ) -> Act[None]:
+        """Take the medium out of drive `name`; its tray stays open."""
+        placed = self.placed(name)
+        self._drive(placed)
+        yield from disk_flows.eject(name, present=_nodes(placed), force=force, timeout=timeout)
+        self._now_holds(placed, ())
+
+    def resize(self, name: str, size: int | str) -> Act[None]:
+        """Give disk `name` a new size in bytes (or "10G"); the guest is told."""
+        yield from disk_flows.resize(name, fields.size(size, "size"))
+
+    def throttle(self, name: str, limits: Throttle) -> Act[None]:
+        """Limit disk `name` from now on."""
+        yield from disk_flows.throttle(name, limits)
+
+    def set_link(self, name: str, up: bool) -> Act[None]:
+        """Plug the cable of network card `name` in, or pull it."""
+        yield from nic_flows.set_link(name, up)
+
+    def forward(self, port: int, *, host: int = 0, proto: str = "tcp") -> Act[Forward]:
+        """Forward port `host` of this host (0: a free one) to `port` of the guest.
+
+        The result's ``host`` is the port to connect to on 127.0.0.1. It needs a network card
+        with a `User` back end.
+        """
+        wanted = Forward(host, port, proto)
+        return (yield from nic_flows.add_forward(self._user_netdev(), wanted))
+
+    def unforward(self, forward: Forward) -> Act[None]:
+        """Forward that port no longer."""
+        yield from nic_flows.remove_forward(self._user_netdev(), forward)
+
+    def balloon(self, size: int | str, *, timeout: float | None = PATIENCE) -> Act[int]:
+        """Have the guest live with `size` bytes; what it has at the end.
+
+        `TimedOut` when it does not get there within `timeout` seconds.
+        """
+        return (yield from device_flows.settle_balloon(fields.size(size, "size"), timeout))
+
+    def plug_cpus(self, count: int = 1) -> Act[list[str]]:
+        """Plug `count` more vCPUs, up to the maximum of `VM.cpus`; their ids."""
+        return (yield from machine_flows.plug_cpus(count))
+
+    def resize_memory(
+        self, name: str, size: int | str, *, timeout: float | None = PATIENCE
+    ) -> Act[int]:
+        """Have the guest hold `size` bytes of virtio-mem device `name`; what it holds then."""
+        wanted = fields.size(size, "size")
+        return (yield from machine_flows.resize_virtio_mem(name, wanted, timeout))
+
+    def boot_from(self, *names: str) -> Act[None]:
+        """Let the firmware try these parts first, in this order, from the next reset on."""
+        paths = [f"/machine/peripheral/{self.placed(name).name}" for name in names]
+        first = len(names)
+        for other in self.engine.composition.placed.values():
+            index = other.device_property("bootindex")
+            if index is not None and other.name not in names:
+                yield _boot_order(f"/machine/peripheral/{other.name}", first + 1 + int(index))
+        for order, path in enumerate(paths):
+            yield _boot_order(path, order)
+
+    def set_vnc_password(
+        self, password: str, *, display: str | None = None, expires: str | None = None
+    ) -> Act[None]:
+        """Set the password of a VNC server that asks for one.
+
+        `expires` is "never", "now", "+seconds" or seconds since 1970.
+        """
+        yield from device_flows.set_vnc_password(password, display=display, expires=expires)
+
     def placed(self, name: str) -> Placed:
         """The part `name` with its place; `SpecError` when there is none of that name."""
         try:
@@ -40,3 +155,33 @@ class Devices(Base):
         except KeyError:
             known = ", ".join(sorted(self.engine.composition.placed)) or "nothing"
             raise SpecError("name", f"must be one of {known}", name) from None
+
+    def _drive(self, placed: Placed) -> Drive:
+        if not isinstance(placed.part, Drive):
+            raise SpecError("name", "must be a drive with a removable medium", placed.name)
+        return placed.part
+
+    def _now_holds(self, placed: Placed, medium: tuple[Option, ...]) -> None:
+        device = [option for option in placed.options if option.kind == "device"]
+        now = attrs.evolve(placed, options=(*medium, *device))
+        self.engine.composition.placed[placed.name] = now
+
+    def _user_netdev(self) -> str:
+        for placed in self.engine.composition.placed.values():
+            if isinstance(placed.part, Nic) and isinstance(placed.part.backend, User):
+                return f"{placed.name}-net"
+        raise SpecError("nics", "must have a card with a User back end to forward a port", None)
+
+
+def _nodes(placed: Placed) -> tuple[Option, ...]:
+    return tuple(_medium(placed.options))
+
+
+def _medium(options: tuple[Option, ...]) -> Iterator[Option]:
+    for option in options:
+        if option.kind != "device":
+            yield option
+
+
+def _boot_order(path: str, index: int) -> Command:
+    return Command("qom-set", {"path": path, "property": "bootindex", "value": index})

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pyvirt.flows.steps import Act, Within
+from pyvirt.flows.steps import Act, Within, outcome
 from pyvirt.guest.carrier import LIMIT, Command, GuestInfo, Progress, Sink
 from pyvirt.guest.process import GuestProcess
 from pyvirt.guest.result import Result
+from pyvirt.guest.traffic import Traffic, traffic
 from pyvirt.running.acts.base import BOOT, Base
 
 Source = bytes | str | Path | BinaryIO
@@ -74,7 +75,7 @@ class Inside(Base):
     ) -> Act[GuestProcess]:
         """Start `command` in the guest, with live streams; `pty` gives it a terminal."""
         carrier = yield from self.agent(boot)
-        return (yield carrier.spawn(command, env=env, cwd=cwd, user=user, pty=pty))
+        return (yield from outcome(carrier.spawn(command, env=env, cwd=cwd, user=user, pty=pty)))
 
     def put(
         self,
@@ -95,13 +96,12 @@ class Inside(Base):
         if isinstance(source, str | Path):
             origin = Path(source)
             if origin.is_dir():
-                return (yield carrier.put_tree(str(origin), path, progress=progress))
+                return (yield from outcome(carrier.put_tree(str(origin), path, progress=progress)))
             mode = origin.stat().st_mode & 0o7777 if mode is None else mode
             with origin.open("rb") as file:
-                return (yield carrier.put(file, path, mode=mode, progress=progress))
-        return (
-            yield carrier.put(source, path, mode=0o644 if mode is None else mode, progress=progress)
-        )
+                return (yield from outcome(carrier.put(file, path, mode=mode, progress=progress)))
+        mode = 0o644 if mode is None else mode
+        return (yield from outcome(carrier.put(source, path, mode=mode, progress=progress)))
 
     def get(
         self,
@@ -118,9 +118,9 @@ class Inside(Base):
         """
         carrier = yield from self.agent(boot)
         if not isinstance(target, str | Path):
-            return (yield carrier.get(path, target, progress=progress))
+            return (yield from outcome(carrier.get(path, target, progress=progress)))
         if tree:
-            return (yield carrier.get_tree(path, str(target), progress=progress))
+            return (yield from outcome(carrier.get_tree(path, str(target), progress=progress)))
         draft = Path(target).with_name(f".{Path(target).name}.part")
         try:
             with draft.open("wb") as file:
@@ -149,22 +149,28 @@ class Inside(Base):
     def ping(self, *, timeout: float = 10.0) -> Act[float]:
         """How long the guest's agent takes to answer, in seconds."""
         carrier = yield from self.agent(timeout)
-        return (yield Within(carrier.ping(), timeout, f"a ping of {self.engine.vm.name}"))
+        answer: float = yield Within(carrier.ping(), timeout, f"a ping of {self.engine.vm.name}")
+        return answer
 
     def guest_info(self) -> Act[GuestInfo]:
         """What the guest says of itself: system, interfaces, file systems, users, time."""
         carrier = yield from self.agent()
-        return (yield carrier.info())
+        return (yield from outcome(carrier.info()))
+
+    def network_statistics(self) -> Act[Mapping[str, Traffic]]:
+        """Bytes, packets, errors and drops of each interface, as the guest counts them."""
+        table = yield from self.run(["cat", "/proc/net/dev"], check=True)
+        return traffic(table.stdout)
 
     def freeze(self) -> Act[int]:
         """Freeze the guest's file systems, for a consistent snapshot. How many."""
         carrier = yield from self.agent()
-        return (yield carrier.fsfreeze())
+        return (yield from outcome(carrier.fsfreeze()))
 
     def thaw(self) -> Act[int]:
         """Let the guest write again. How many file systems were frozen."""
         carrier = yield from self.agent()
-        return (yield carrier.fsthaw())
+        return (yield from outcome(carrier.fsthaw()))
 
     def set_time(self, seconds: float | None = None) -> Act[None]:
         """Set the guest's clock to `seconds` since 1970, or to the host's."""

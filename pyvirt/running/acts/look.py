@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pyvirt.flows import keys, look
@@ -33,7 +32,7 @@ class Look(Base):
         """
         yield from keys.send_keys([keys.chord(chord) for chord in chords], hold)
 
-    def type(self, text: str, *, hold: float = 0.02) -> Act[None]:
+    def type_text(self, text: str, *, hold: float = 0.02) -> Act[None]:
         """Type `text` on a US keyboard; a newline is the return key."""
         yield from keys.send_keys(list(keys.typed(text)), hold)
 
@@ -49,17 +48,13 @@ class Look(Base):
         """Bytes, operations and nanoseconds of each disk, by its name."""
         return (yield from look.block_statistics())
 
-    def network_statistics(self) -> Act[Mapping[str, Mapping[str, int]]]:
-        """Bytes, packets, errors and drops of each interface, as the guest counts them."""
-        carrier = yield from self.agent()
-        return (yield carrier.network_statistics())
-
     def usage(self) -> Act[Usage]:
         """CPU seconds and memory bytes of QEMU's process, of this moment."""
+        yield from ()  # An act like the others, though it need not wait.
+        assert self.engine.process is not None
         return self.engine.process.usage()
-        yield  # An act like the others, though it need not wait.
 
-    def describe(self) -> Act[Mapping[str, Any]]:
+    def info(self) -> Act[Mapping[str, Any]]:
         """State, vCPUs, block devices and network cards as QEMU reports them."""
         return {
             "status": (yield Command("query-status")),

@@ -53,12 +53,15 @@ class Power(Base):
         asking: Any = Command("system_powerdown")
         if by != "acpi" and carrier is not None:
             asking = carrier.shutdown()
-        return (yield from power.shutdown(asking, timeout, firm=firm))
+        end: VMExit = yield from power.shutdown(asking, timeout, firm=firm)
+        return end
 
     def stop(self) -> Act[VMExit]:
         """End QEMU now, without asking the guest; its images are flushed. How it ended."""
-        return (yield from power.stop())
+        end: VMExit = yield from power.stop()
+        return end
 
     def wait(self, timeout: float | None = None) -> Act[VMExit]:
         """Wait until the VM has ended; how it did. `TimedOut` after `timeout` seconds."""
-        return (yield Ended(timeout))
+        end: VMExit = yield Ended(timeout)
+        return end

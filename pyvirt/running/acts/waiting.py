@@ -1,0 +1,86 @@
+"""Acts that wait until something is so in the guest."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from pyvirt.errors import SpecError, TimedOut
+from pyvirt.flows.steps import Act, Within
+from pyvirt.qmp.flow import Pause
+from pyvirt.running import ocr
+from pyvirt.running.acts.base import BOOT
+from pyvirt.running.acts.look import Look
+from pyvirt.running.waits import aside
+
+#: Seconds between two questions whether a port is open, the first and the most.
+FIRST, MOST = 0.02, 0.5
+
+#: Seconds between two looks at the screen: recognising text takes about as long.
+LOOK = 0.5
+
+
+class Waiting(Look):
+    """Waiting for ports, text and agents."""
+
+    def wait_for(
+        self,
+        *,
+        agent: bool = False,
+        serial: str | re.Pattern[str] | None = None,
+        port: int | None = None,
+        text: str | re.Pattern[str] | None = None,
+        proto: str = "tcp",
+        timeout: float = BOOT,
+    ) -> Act[re.Match[str] | None]:
+        """Wait, at most `timeout` seconds, until all that is asked for is so.
+
+        `agent`: an agent answers. `serial`: a regular expression appears on the first serial
+        port, after what was matched before. `port`: something in the guest listens on it.
+        `text`: a regular expression is on the screen, read by tesseract. The match of
+        `serial` or `text` is the result. When the VM ends meanwhile, `ClosedError` is raised.
+        """
+        if not agent and serial is None and port is None and text is None:
+            raise SpecError("agent", "or serial, port or text must be asked for", agent)
+        limit = time.monotonic() + timeout
+        match: Any = None
+        if serial is not None:
+            match = yield from self._serial(serial, timeout)
+        if agent:
+            yield from self.agent(_left(limit))
+        if port is not None:
+            yield from self._port(port, proto, limit, timeout)
+        if text is not None:
+            match = yield from self._text(text, limit, timeout)
+        return match  # type: ignore[no-any-return]
+
+    def _serial(self, pattern: str | re.Pattern[str], timeout: float) -> Act[Any]:
+        what = f"{re.compile(pattern).pattern!r} on the serial port"
+        return (yield Within(self.engine.first_console().expect(pattern), timeout, what))
+
+    def _port(self, port: int, proto: str, limit: float, timeout: float) -> Act[None]:
+        carrier = yield from self.agent(_left(limit))
+        pause = FIRST
+        while not (yield carrier.listening(port, proto)):
+            if time.monotonic() > limit:
+                raise TimedOut(f"a listener on {proto} port {port} in the guest", timeout)
+            yield Pause(pause)
+            pause = min(2 * pause, MOST)
+
+    def _text(self, pattern: str | re.Pattern[str], limit: float, timeout: float) -> Act[Any]:
+        wanted = re.compile(pattern)
+        ocr.find()
+        while True:
+            picture = yield from self.screenshot()
+            seen = yield aside(lambda picture=picture: ocr.read(picture))  # type: ignore[misc]
+            match = wanted.search(seen)
+            if match is not None:
+                return match
+            if time.monotonic() > limit:
+                raise TimedOut(f"{wanted.pattern!r} on the screen", timeout, f"it shows {seen!r}")
+            yield Pause(LOOK)
+
+
+def _left(limit: float) -> float:
+    return max(0.0, limit - time.monotonic())

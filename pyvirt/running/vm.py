@@ -1,0 +1,191 @@
+"""A running VM: the blocking face."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+from pyvirt import html
+from pyvirt.flows.steps import Act
+from pyvirt.qemu.capabilities import Capabilities
+from pyvirt.qmp.commands import Commands
+from pyvirt.running.accel import Accelerator
+from pyvirt.running.acts import Acts
+from pyvirt.running.console import Console
+from pyvirt.running.engine import Engine
+from pyvirt.running.exit import VMExit
+from pyvirt.running.start import start
+from pyvirt.vm import VM
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def blocking(
+    act: Callable[Concatenate[Acts, P], Act[T]],
+) -> Callable[Concatenate[RunningVM, P], T]:
+    """The act as a method that waits for its end."""
+
+    @wraps(act)
+    def method(self: RunningVM, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._engine.drive(act(self._acts, *args, **kwargs))
+
+    method.__annotations__ = {**act.__annotations__, "return": result_of(act)}
+    return cast("Callable[Concatenate[RunningVM, P], T]", method)
+
+
+def result_of(act: Callable[..., object]) -> str:
+    """What an act results in, as its annotation says: ``Act[int]`` gives ``int``."""
+    return str(act.__annotations__.get("return", "None")).removeprefix("Act[").removesuffix("]")
+
+
+class RunningVM:
+    """A VM that this process started and owns. Use it in a ``with``, or `close` it.
+
+    It ends with this process, however that ends.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._acts = Acts(engine)
+
+    @classmethod
+    def start(cls, vm: VM, *, timeout: float) -> Self:
+        """Start `vm`, and wait until QEMU answers; see `VM.start`."""
+        return cls(start(vm, timeout=timeout))
+
+    # Life and death
+    status = blocking(Acts.status)
+    pause = blocking(Acts.pause)
+    resume = blocking(Acts.resume)
+    reset = blocking(Acts.reset)
+    press_power = blocking(Acts.press_power)
+    shutdown = blocking(Acts.shutdown)
+    stop = blocking(Acts.stop)
+    wait = blocking(Acts.wait)
+    wait_for = blocking(Acts.wait_for)
+
+    # Devices
+    plug = blocking(Acts.plug)
+    unplug = blocking(Acts.unplug)
+    insert = blocking(Acts.insert)
+    eject = blocking(Acts.eject)
+    resize = blocking(Acts.resize)
+    throttle = blocking(Acts.throttle)
+    set_link = blocking(Acts.set_link)
+    forward = blocking(Acts.forward)
+    unforward = blocking(Acts.unforward)
+    balloon = blocking(Acts.balloon)
+    plug_cpus = blocking(Acts.plug_cpus)
+    resize_memory = blocking(Acts.resize_memory)
+    boot_from = blocking(Acts.boot_from)
+    set_vnc_password = blocking(Acts.set_vnc_password)
+
+    # Looking
+    screenshot = blocking(Acts.screenshot)
+    send_keys = blocking(Acts.send_keys)
+    type_text = blocking(Acts.type_text)
+    point = blocking(Acts.point)
+    click = blocking(Acts.click)
+    block_statistics = blocking(Acts.block_statistics)
+    network_statistics = blocking(Acts.network_statistics)
+    usage = blocking(Acts.usage)
+    info = blocking(Acts.info)
+
+    # Inside
+    run = blocking(Acts.run)
+    spawn = blocking(Acts.spawn)
+    put = blocking(Acts.put)
+    get = blocking(Acts.get)
+    read_text = blocking(Acts.read_text)
+    read_bytes = blocking(Acts.read_bytes)
+    write_text = blocking(Acts.write_text)
+    ping = blocking(Acts.ping)
+    guest_info = blocking(Acts.guest_info)
+    freeze = blocking(Acts.freeze)
+    thaw = blocking(Acts.thaw)
+    set_time = blocking(Acts.set_time)
+
+    @property
+    def vm(self) -> VM:
+        """The description it was started from, with the accelerator that was chosen."""
+        return self._engine.vm
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What runs the guest's code, and why."""
+        return self._engine.accelerator
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this very QEMU has."""
+        return self._engine.capabilities
+
+    @property
+    def qmp(self) -> Commands[Any]:
+        """Every command of this very QEMU, completed and checked; `execute` is the raw way."""
+        return self._engine.commands
+
+    @property
+    def pid(self) -> int:
+        """The process id of QEMU."""
+        return self._engine.pid
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its disks, cards and devices."""
+        return tuple(self._engine.composition.placed)
+
+    @property
+    def console(self) -> Console:
+        """The first captured serial port; `consoles` has all by the names of their parts."""
+        return self._engine.first_console()
+
+    @property
+    def consoles(self) -> dict[str, Console]:
+        """All captured ports, by name."""
+        return dict(self._engine.consoles)
+
+    @property
+    def exit(self) -> VMExit | None:
+        """How it ended, or None while it runs."""
+        ended = self._engine.ended
+        return ended.result() if ended.done() else None
+
+    def close(self) -> None:
+        """End it and give everything back. In a forked child: nothing, it is the parent's."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        engine = getattr(self, "_engine", None)
+        if engine is not None and engine.open and not sys.is_finalizing():
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=1, source=self)
+
+    def __repr__(self) -> str:
+        state = f"pid {self.pid}" if self.exit is None else self.exit.reason
+        return f"<RunningVM {self.vm.name}: {state}, {self.accelerator}>"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "state": "running" if self.exit is None else str(self.exit),
+            "QEMU": f"{self.capabilities.version}, pid {self.pid}",
+            "accelerator": str(self.accelerator),
+            "parts": self.parts,
+            "serial": self._engine.serial_tail().splitlines(),
+        }
+        return html.card(f"Running VM {self.vm.name}", rows)
