@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -13,9 +21,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pyvirt.errors import ClosedError, TimedOut
-from pyvirt.qmp import commands
+from pyvirt.qmp import commands, jobs
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Flow, Step
+from pyvirt.qmp.jobs import Progress, Seen, Work
 from pyvirt.qmp.protocol import LIMIT, Greeting
 from pyvirt.qmp.schema import Schema
 from pyvirt.running import events, monitor
@@ -335,3 +344,81 @@ class Monitor:
             await self.close()
             raise self._monitor.unready(error) from None
         return self
+
+
+class Job:
+    """`pyvirt.running.job.Job`, awaited: ``await job`` waits until it has ended."""
+
+    def __init__(self, monitor: Monitor, work: Work) -> None:
+        self.monitor, self.work = monitor, work
+
+    @classmethod
+    async def start(
+        cls,
+        monitor: Monitor,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        fds: Iterable[int] = (),
+        timeout: float | None = PATIENCE,
+    ) -> Self:
+        """Begin a block job with the command `name` ("blockdev-backup", "block-commit", ...)."""
+        return cls(monitor, await monitor.run(jobs.start(name, arguments, tuple(fds)), timeout))
+
+    @classmethod
+    def attach(cls, monitor: Monitor, id: str) -> Self:
+        """The block job that QEMU knows as `id`."""
+        return cls(monitor, jobs.BlockJob(id))
+
+    @classmethod
+    async def migrate(
+        cls,
+        monitor: Monitor,
+        uri: str,
+        *,
+        fd: int | None = None,
+        timeout: float | None = PATIENCE,
+    ) -> Self:
+        """Begin to migrate to `uri`, or through the descriptor `fd`, which is then named so."""
+        return cls(monitor, await monitor.run(jobs.migrate(uri, fd), timeout))
+
+    @classmethod
+    def migration(cls, monitor: Monitor) -> Self:
+        """The migration that is under way, out of or into this QEMU."""
+        return cls(monitor, jobs.Migration())
+
+    @property
+    def id(self) -> str:
+        return self.work.id
+
+    async def progress(self, *, timeout: float | None = PATIENCE) -> Progress:
+        """Where it stands now; its status is in QEMU's words, "null" for one that is gone."""
+        return await self.monitor.run(self.work.look(), timeout)
+
+    async def wait(
+        self,
+        until: str | None = None,
+        *,
+        seen: Seen | None = None,
+        timeout: float | None = None,
+    ) -> Progress:
+        """Wait until it has ended, or its status is `until` ("ready"); `JobError` if it failed."""
+        return await self.monitor.run(self.work.wait(until, seen), timeout)
+
+    async def cancel(self, *, timeout: float | None = PATIENCE) -> Progress:
+        """Give it up, and wait until it has ended."""
+        return await self.monitor.run(self.work.cancel(), timeout)
+
+    async def complete(self, *, timeout: float | None = None) -> Progress:
+        """Have what is ready switch over, and wait until it has ended."""
+        return await self.monitor.run(self.work.complete(), timeout)
+
+    async def throttle(self, speed: int, *, timeout: float | None = PATIENCE) -> None:
+        """Copy at most `speed` bytes a second."""
+        await self.monitor.run(self.work.throttle(speed), timeout)
+
+    def __await__(self) -> Generator[Any, None, Progress]:
+        return self.wait().__await__()
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} of {self.monitor.peer}>"

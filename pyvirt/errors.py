@@ -105,6 +105,14 @@ def _last_line(output: str | bytes) -> str:
     return lines[-1][-200:] if lines else ""
 
 
+class JobError(PyvirtError):
+    """A block job or a migration ended with an error."""
+
+    def __init__(self, job: str, reason: str) -> None:
+        super().__init__(f"job {job} failed: {reason}")
+        self.job, self.reason = job, reason
+
+
 class UnplugError(PyvirtError):
     """A device stayed in the guest."""
 
@@ -119,3 +127,14 @@ class StartError(PyvirtError):
     def __init__(self, program: str, why: str, words: str = "") -> None:
         super().__init__(f"{program} did not start: {why}" + (f": {words}" if words else ""))
         self.program, self.why, self.words = program, why, words
+
+
+class DownloadError(PyvirtError):
+    """What the default guest is made of could not be fetched; `why` is apt's complaint."""
+
+    def __init__(self, package: str, why: str) -> None:
+        super().__init__(
+            f"{package} could not be downloaded: {why}; "
+            "check the network, or run `apt-get update` as root if the lists are old"
+        )
+        self.package, self.why = package, why

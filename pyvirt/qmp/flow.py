@@ -6,7 +6,8 @@
 
 A driver begins each step, waits for it and sends its result back in. A refused command
 (`CommandError`) and an event that did not come (`TimedOut`) are thrown into the flow, so
-undoing is plain ``try``/``except``. A test steps a flow with ``send()``.
+undoing is plain ``try``/``except``. `OutOfTime` is thrown in when the whole flow took too
+long: undo and let it pass. A test steps a flow with ``send()``.
 """
 
 from __future__ import annotations
@@ -16,9 +17,17 @@ from typing import Any, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
+from pyvirt.errors import PyvirtError
 from pyvirt.qmp.event import Event
 
-__all__ = ["Command", "Event", "Flow", "Pause", "Step", "Until"]
+__all__ = ["Command", "Event", "Flow", "OutOfTime", "Pause", "Step", "Until"]
+
+
+class OutOfTime(PyvirtError):
+    """The time of a whole flow is up; its caller gets `TimedOut`.
+
+    It is another class than that, because a flow may go on after a wait that took too long.
+    """
 
 
 @frozen
@@ -30,7 +39,7 @@ class Command:
 
     name: str
     arguments: Mapping[str, Any] = field(factory=dict)
-    fds: tuple[int, ...] = field(default=(), converter=tuple)
+    fds: tuple[int, ...] = ()
 
 
 @frozen

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, TypeAlias, TypeVar
 
 from pyvirt.errors import TimedOut
-from pyvirt.qmp.flow import Flow, Step
+from pyvirt.qmp.flow import Flow, OutOfTime, Step
 
 T = TypeVar("T")
 
@@ -37,21 +37,24 @@ def drive(flow: Flow[T], begin: Begin, timeout: float | None) -> Waits[T]:
             try:
                 yield future, deadline
                 error = _error(future)
-            except TimeoutError:
-                if late is not None:
-                    raise late from None
-                error = late = TimedOut(_name(flow), timeout or 0.0)
-                deadline = time.monotonic() + GRACE
+            except GeneratorExit:
+                raise
             except BaseException as interruption:
-                if isinstance(interruption, GeneratorExit):
-                    raise
                 error = interruption
+                if isinstance(error, TimeoutError):
+                    if late is not None:
+                        raise late from None
+                    late = TimedOut(_name(flow), timeout or 0.0)
+                    error = OutOfTime(str(late))
                 deadline = time.monotonic() + GRACE
             finally:
                 future.cancel()
             step = flow.send(future.result()) if error is None else flow.throw(error)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    except OutOfTime:
+        assert late is not None
+        raise late from None
     finally:
         flow.close()
 
