@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from attrs import field, frozen
 
-from .process import GuestProcess
-from .result import Result
+from pyvirt.guest.process import GuestProcess
+from pyvirt.guest.result import Result
 
 LIMIT = 64 << 20  # bytes of output that `run` keeps of each stream when nothing else is asked
 
@@ -149,6 +149,11 @@ class Carrier(Protocol):
 
     def shutdown(self, mode: str = "powerdown") -> Future[None]:
         """Ask the guest to end: ``powerdown``, ``halt`` or ``reboot``. Done when it agreed."""
+
+    def interrupt(self, error: Exception) -> None:
+        """What ran in the guest is gone, and an agent may come again: all that is open fails
+        with `error`, and `ready` begins anew.
+        """
 
     def close(self, error: Exception | None = None) -> None:
         """Let go of the connection; open futures fail with `error`, or `ClosedError`."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from ..errors import ProtocolError
+from pyvirt.errors import ProtocolError
 
 VERSION = 1
 PREAMBLE = b"\xffpyvirt agent\r\n\0"

@@ -6,7 +6,7 @@ from typing import Any, AnyStr, Generic
 
 from attrs import frozen
 
-from ..errors import RunError
+from pyvirt.errors import RunError
 
 _SHOWN = 200  # characters of output that a repr shows
 

@@ -14,11 +14,11 @@ from concurrent.futures import Future
 
 from attrs import frozen
 
-from ..errors import ClosedError, GuestError, ProtocolError, SpecError
-from . import protocol
-from .future import fail, settle
-from .process import Exit
-from .protocol import PEER, Decoder, Fields, Frame, Kind, Tag
+from pyvirt.errors import ClosedError, GuestError, ProtocolError, SpecError
+from pyvirt.guest import protocol
+from pyvirt.guest.future import fail, settle
+from pyvirt.guest.process import Exit
+from pyvirt.guest.protocol import PEER, Decoder, Fields, Frame, Kind, Tag
 
 WINDOW = 1 << 20  # bytes that each channel of each stream may send before they are taken
 _CREDIT_MOST = 1 << 32
