@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,13 @@ from attrs import field, frozen
 from pyvirt import fields
 from pyvirt.devices.attached import Attached, present
 from pyvirt.devices.backend import boolean, chardev_id
+from pyvirt.disk.throttle import Throttle
 from pyvirt.errors import SpecError
 from pyvirt.qemu.need import Companion, Need
 from pyvirt.qemu.option import Late, Option
 from pyvirt.qemu.part import At
 
 permissions = fields.between(0, 0o7777)
-
-THROTTLES = frozenset(
-    f"{what}-{which}{more}"
-    for what in ("bps", "iops")
-    for which in ("total", "read", "write")
-    for more in ("", "-max", "-max-length")
-) | {"iops-size"}
 
 
 def _tag(instance: Any, attribute: Any, value: Any) -> None:
@@ -38,7 +32,7 @@ class Plan9(Attached):
 
     `security_model` says where owners and modes are kept: in extended attributes
     ("mapped-xattr"), in hidden files ("mapped-file"), in the host's own ("passthrough", which
-    wants root), or nowhere ("none"). `throttling` holds QEMU's limits, such as ``bps-total``.
+    wants root), or nowhere ("none"). `throttling` limits the guest.
     """
 
     path: Path = field(converter=Path)
@@ -59,8 +53,8 @@ class Plan9(Attached):
     )
     fmode: int | None = field(default=None, validator=fields.optional(permissions), kw_only=True)
     dmode: int | None = field(default=None, validator=fields.optional(permissions), kw_only=True)
-    throttling: Mapping[str, int] = field(
-        factory=dict, validator=fields.kind(Mapping), kw_only=True
+    throttling: Throttle | None = field(
+        default=None, validator=fields.optional(fields.kind(Throttle)), kw_only=True
     )
 
     PREFIX, DRIVER = "fs", "virtio-9p-pci"
@@ -70,9 +64,6 @@ class Plan9(Attached):
             for name in ("fmode", "dmode"):
                 if getattr(self, name) is not None:
                     raise SpecError(name, "belongs to mapped security models", getattr(self, name))
-        for name in self.throttling:
-            if name not in THROTTLES:
-                raise SpecError("throttling", "has no such limit in QEMU", name)
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield Option("fsdev", self._fsdev(at))
@@ -89,9 +80,15 @@ class Plan9(Attached):
             "multidevs": self.multidevs,
             "fmode": _octal(self.fmode),
             "dmode": _octal(self.dmode),
-            **{f"throttling.{name}": value for name, value in self.throttling.items()},
+            **_limits(self.throttling),
         }
         return {"fsdriver": "local", "id": f"{at.name}-fsdev", **present(given)}
+
+
+def _limits(throttling: Throttle | None) -> dict[str, Any]:
+    if throttling is None:
+        return {}
+    return {f"throttling.{name}": value for name, value in throttling.limits.items()}
 
 
 def _octal(mode: int | None) -> str | None:

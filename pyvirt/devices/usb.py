@@ -71,7 +71,10 @@ ICH9_EHCI = ("ich9-usb-ehci1", "ich9-usb-ehci2")
 
 @frozen
 class Uhci(Attached):
-    """USB 1.1. With `masterbus`, a companion that serves an EHCI's ports from `firstport` on."""
+    """USB 1.1. With `masterbus`, a companion that serves an EHCI's ports from `firstport` on.
+
+    The EHCI must be an ICH9 one and come first: `Ich9Usb` is one with its companions.
+    """
 
     model: str = field(
         default="piix3-usb-uhci",
@@ -113,7 +116,7 @@ class Uhci(Attached):
 
 @frozen
 class Ohci(Attached):
-    """USB 1.1 of the other kind. With `masterbus`, a companion of an EHCI."""
+    """USB 1.1 of the other kind. With `masterbus`, a companion of an ICH9 EHCI."""
 
     num_ports: int = field(default=15, validator=fields.between(1, 15))
     masterbus: str | None = field(

@@ -106,6 +106,7 @@ _MODELS = (
     Controller("nec-usb-xhci", "usb", 15, properties={"p2": 15, "p3": 15}),
     Controller("usb-ehci", "usb", 6),
     Controller("ich9-usb-ehci1", "usb", 6, function=7, companions=_UHCI),
+    Controller("ich9-usb-ehci2", "usb", 6),
     Controller("piix3-usb-uhci", "usb", 2),
     Controller("piix4-usb-uhci", "usb", 2),
     Controller("pci-ohci", "usb", 15, properties={"num-ports": 15}),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyvirt.devices
 from pyvirt.device import Device
+from pyvirt.disk.throttle import Throttle
 from pyvirt.qemu.part import Part
 
 PARTS = """
@@ -50,13 +51,13 @@ Ramfb()
 AtiVga(model="rv100", vgamem_mb=32, guest_hwcursor=True)
 Xhci()
 Xhci("nec-usb-xhci", p2=8, p3=4, streams=False, msi="on", msix="off", intrs=8, slots=32)
-Uhci()
-Uhci("piix4-usb-uhci", bandwidth=640, maxframes=64)
-Uhci("ich9-usb-uhci1", masterbus="ehci0.0", firstport=0)
-Ohci()
-Ohci(3, masterbus="ehci0.0", firstport=2)
 Ehci()
 Ehci("ich9-usb-ehci2", maxframes=64)
+Uhci()
+Uhci("piix4-usb-uhci", bandwidth=640, maxframes=64)
+Uhci("ich9-usb-uhci1", masterbus="ehci1.0", firstport=0)
+Ohci()
+Ohci(3, masterbus="ehci1.0", firstport=2)
 Ich9Usb()
 UsbTablet()
 UsbTablet(usb_version=1, display="video0", head=0, controller="xhci0", port="2")
@@ -92,13 +93,13 @@ VirtioSound(jacks=1, streams=2, chmaps=0)
 Vsock(3)
 Vsock(0x1234, seqpacket="off")
 Plan9("/usr/share/doc", "papers")
-Plan9("/usr/share/doc", "papers, mapped", security_model="mapped-file", readonly=True, writeout="immediate", multidevs="remap", fmode=0o640, dmode=0o750, throttling={"bps-total": 1000000, "iops-size": 4096})
+Plan9("/usr/share/doc", "papers, mapped", security_model="mapped-file", readonly=True, writeout="immediate", multidevs="remap", fmode=0o640, dmode=0o750, throttling=Throttle(bps_total=1000000, iops_total=100, iops_size=4096))
 VirtioFs("/usr/share/doc", "papers")
 VirtioFs("/usr/share/doc", "all", cache="always", sandbox="chroot", xattr=True, num_request_queues=2, queue_size=512, bootindex=4, program="/usr/libexec/virtiofsd", arguments=["--syslog"])
 VirtioFs("/usr/share/doc", "other", socket="/run/virtiofsd.sock")
 Ivshmem("1M")
 Ivshmem("4M", path="/dev/shm/pyvirt-test-ivshmem", master="on")
-Ivshmem(memdev="ivshmem0-memory")
+Ivshmem(memdev="shared0")
 IvshmemDoorbell("/run/ivshmem.sock", vectors=4, master="off")
 VfioPci("01:00.0")
 VfioPci("0000:01:00.1", display="off", romfile="/usr/share/rom.bin", rombar=False, bootindex=1)
@@ -130,7 +131,7 @@ Seed(bus="ide")
 Seed(bus="usb", address={"port": "3"})
 Device("edu", {"dma_mask": 4095})
 Device("pci-testdev", {"membar": 1048576}, id="probe", group="other")
-Device("usb-braille", {"chardev": "serial0-chardev"})
+Device("usb-bot", {"serial": "abc"})
 Device("isa-debug-exit", {"iobase": 0x504}, bus="isa")
 Vnc()
 Vnc(path="/run/vnc, one.sock", password="geheim", id="screen")
@@ -180,7 +181,10 @@ def lines(text: str) -> list[str]:
 
 def value(line: str) -> Any:
     """The value that a line describes."""
-    return eval(line, {"Device": Device, **{n: getattr(pyvirt.devices, n) for n in NAMES}})
+    return eval(
+        line,
+        {"Device": Device, "Throttle": Throttle, **{n: getattr(pyvirt.devices, n) for n in NAMES}},
+    )
 
 
 def part(line: str) -> Part:
