@@ -43,7 +43,7 @@ define install-missing
 		*" installed:$$package "*) ;; *) missing="$$missing $$package" ;; esac; done; \
 	root() { if [ $$(id -u) = 0 ]; then "$$@"; else sudo "$$@"; fi; }; \
 	apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$$@"; }; \
-	get() { apt install --yes --no-install-recommends $$missing; }; \
+	get() { apt install --yes --no-install-recommends $$missing >/dev/null; }; \
 	if [ -n "$$missing" ]; then \
 		echo "Installing Debian packages:$$missing"; get || { apt update && get; }; fi
 endef
@@ -63,10 +63,10 @@ $(python):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pyvirt needs Python 3.11")'
 	@echo "Making a virtual environment in .venv"
 	@$(PYTHON) -m venv .venv
-	@$(build-requirements) | xargs $(pip)
 
 .venv/demo .venv/test .venv/bench .venv/dev: .venv/%: pyproject.toml setup.py | $(python)
 	@echo "Installing pyvirt with what $* needs into .venv"
+	@$(build-requirements) | xargs $(pip)
 	@$(pip) --no-build-isolation --editable '.$(if $(filter demo,$*),,[$*])'
 	@touch $@
 
