@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 from support.qemu import Qemu, start
 
 from pyvirt.machine.machine import Machine
+from pyvirt.qemu import overlay
 from pyvirt.qemu.composition import Composition, Placed
 from pyvirt.qemu.need import (
     Companion,
@@ -20,6 +22,7 @@ from pyvirt.qemu.need import (
     Need,
     Socketpair,
     TemporaryFile,
+    TemporaryOverlay,
     TemporaryPath,
 )
 from pyvirt.qemu.option import Option
@@ -82,6 +85,13 @@ class Lab:
                 self.supplied[need.name] = str(path)
             case TemporaryPath():
                 self.supplied[need.name] = str(self.directory / f"{need.name}{need.suffix}")
+            case TemporaryOverlay():
+                path = self.directory / f"{need.name}.qcow2"
+                words = overlay.measure(need, self.supplied)
+                printed = subprocess.run(words, check=True, capture_output=True).stdout
+                size = overlay.virtual_size(printed)
+                subprocess.run(overlay.create(str(path), size), check=True)
+                self.supplied[need.name] = str(path)
             case Socketpair():
                 ours, theirs = socket.socketpair()
                 self.sockets[need.name] = self._stack.enter_context(ours)
@@ -112,7 +122,11 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/qe
 
 @contextmanager
 def running(
-    *parts: Part, machine: str = "q35", words: tuple[str, ...] = (), **more: Any
+    *parts: Part,
+    machine: str = "q35",
+    words: tuple[str, ...] = (),
+    extra_fds: tuple[int, ...] = (),
+    **more: Any,
 ) -> Iterator[Lab]:
     """A stopped QEMU that has `parts` from the start."""
     with ExitStack() as stack:
@@ -120,10 +134,12 @@ def running(
         options = list(lab.composition.topology.spares())
         for placed in lab.place(*parts):
             options += [*placed.ports, *placed.options]
-        fds = tuple(lab.fds)
+        fds = (*lab.fds, *extra_fds)
         lab.qemu = stack.enter_context(
             start(options, *words, machine=machine, supplied=lab.supplied, pass_fds=fds, **more)
         )
+        for fd in lab.fds:
+            os.close(fd)  # QEMU has its own
         yield lab
 
 
