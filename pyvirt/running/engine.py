@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,6 @@ from pyvirt.plan import Plan
 from pyvirt.qemu.capabilities import Capabilities
 from pyvirt.qemu.composition import Placed
 from pyvirt.qemu.need import Need
-from pyvirt.qmp.commands import Commands
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Pause, Until
 from pyvirt.running.accel import Accelerator
@@ -109,16 +108,15 @@ class Engine:
         """Whether this process has it, and has not closed it."""
         return not self._closed and self._owner == os.getpid()
 
-    @cached_property
-    def commands(self) -> Commands[Any]:
-        """Every command of this QEMU."""
+    @property
+    def talk(self) -> VMMonitor:
+        """The monitor of the QEMU that was started."""
         assert self.monitor is not None
-        return Commands(self.capabilities.schema, self.monitor.execute)
+        return self.monitor
 
     def drive(self, flow: Act[T]) -> T:
         """Run `flow` to its end, waiting on this thread."""
-        assert self.monitor is not None
-        return self.monitor.run(flow)
+        return self.talk.run(flow)
 
     # Who answers
 
@@ -287,6 +285,11 @@ class VMMonitor(Monitor):
         if isinstance(step, Command | Until | Pause):
             return super()._begin(step, past)
         return self.engine.begin(step)
+
+    def await_ready(self, timeout: float) -> None:
+        """Wait until QEMU's main loop answers; its commands are known from the probe."""
+        self._wait(self.ready, timeout, f"the start of {self.engine.vm.binary}")
+        self.learn(self.engine.capabilities.schema)
 
     def listen(self, listener: PowerEvents) -> None:
         """Tell `listener` of the events it names, from now on."""

@@ -32,7 +32,7 @@ from pyvirt.qemu.need import (
 from pyvirt.running import firmware
 from pyvirt.running.companion import Running as RunningCompanion
 from pyvirt.running.companion import start as start_companion
-from pyvirt.running.guest import build
+from pyvirt.running.guest.build import build
 from pyvirt.running.hostpath import check
 from pyvirt.running.peer import start as start_peer
 from pyvirt.running.process import spawn

@@ -71,7 +71,7 @@ def _connect(engine: Engine, timeout: float) -> None:
     engine.watch()
     _listen(engine)
     try:
-        engine.monitor.wait(engine.monitor.ready, timeout, f"the start of {engine.vm.binary}")
+        engine.monitor.await_ready(timeout)
     except ClosedError as error:
         end = process.wait(timeout)
         raise StartError(engine.vm.binary, str(end), process.last_words) from error

@@ -128,7 +128,7 @@ class RunningVM:
     @property
     def qmp(self) -> Commands[Any]:
         """Every command of this very QEMU, completed and checked; `execute` is the raw way."""
-        return self._engine.commands
+        return self._engine.talk.qmp
 
     @property
     def pid(self) -> int:
