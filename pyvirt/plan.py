@@ -76,7 +76,7 @@ def _whole(vm: VM) -> Iterator[Piece]:
     yield vm.cpus.options(), "cpus"
     yield vm.memory.options(), "memory"
     if vm.firmware is not None:
-        yield vm.firmware.options(), "firmware"
+        yield vm.firmware.options(vm.machine.type), "firmware"
     yield _monitor(), "pyvirt"
     for number, thread in enumerate(vm.iothreads):
         yield thread.options(), f"iothreads[{number}]"
