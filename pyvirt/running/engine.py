@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pyvirt.devices import Captured
-from pyvirt.errors import ClosedError, PyvirtError, TimedOut, UnsupportedError
+from pyvirt.errors import ClosedError, PyvirtError, UnsupportedError
 from pyvirt.flows.steps import Acquire, Act, Ended, Kill, Release, Within
 from pyvirt.guest.carrier import Carrier
 from pyvirt.plan import Plan
@@ -42,6 +42,10 @@ LINES = 5
 
 #: Seconds between QEMU's end and the judgement on it: its last events may still be on the way.
 LAST_EVENTS = 0.02
+
+#: Seconds between the end of QEMU's sockets and the end of its process: a moment, unless its
+#: core is dumped.
+DYING = 0.2
 
 #: Seconds that QEMU gets to end itself when asked, before it is killed.
 QUIT = 5.0
@@ -107,6 +111,13 @@ class Engine:
     def open(self) -> bool:
         """Whether this process has it, and has not closed it."""
         return not self._closed and self._owner == os.getpid()
+
+    @property
+    def end(self) -> VMExit | None:
+        """How it ended, or None while it runs."""
+        if self.process is not None and self.process.exit is not None:
+            return self.ended.result(QUIT)
+        return None
 
     @property
     def talk(self) -> VMMonitor:
@@ -186,11 +197,11 @@ class Engine:
         """Why QEMU's monitor is gone: its exit, its last words, the guest's last lines."""
         if self.process is None:
             return "QEMU was not started"
-        with suppress(TimedOut):  # Its sockets close a moment before it is dead.
-            self.process.wait(0.2) if not loop().here() else None
-        if self.process.exit is None:
+        # Its sockets close a moment before it is dead.
+        exit_ = self.process.glimpse(DYING)
+        if exit_ is None:
             return self.explain_waiting() or "it closed its monitor"
-        return str(self._judge(self.process.exit))
+        return str(self._judge(exit_))
 
     def explain_silence(self) -> str:
         """Why an agent will not answer any more."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
@@ -152,6 +153,18 @@ class Process:
         except TimeoutError:
             raise TimedOut(f"the end of {self.name}", timeout or 0.0, self.last_words) from None
 
+    def glimpse(self, patience: float) -> Exit | None:
+        """How it ended, or None when it still runs after `patience` seconds; on any thread."""
+        if self.ended.done() or self._owner != os.getpid():
+            return self.exit
+        if loop().here():
+            # Nobody else can bring the news, so look for it; only an end makes it readable.
+            if select.select([self.pidfd], [], [], patience)[0]:
+                self._watch.bury()
+        else:
+            wait([self.ended], patience)
+        return self.exit
+
     def close(self) -> None:
         """Kill it and wait for its end. In a forked child: nothing, it is the parent's."""
         if self._owner == os.getpid() and not self.ended.done():
@@ -194,7 +207,7 @@ class _Watch:
 
     def begin(self) -> None:
         loop().add(self._output, self._hear)
-        loop().add(self.pidfd(), self._bury)
+        loop().add(self.pidfd(), self.bury)
 
     def pidfd(self) -> int:
         if self._pidfd is None:
@@ -214,7 +227,7 @@ class _Watch:
             self.tail += text
             del self.tail[: -self.TAIL]
 
-    def _bury(self) -> None:
+    def bury(self) -> None:
         self._hear()  # CHUNK is what a pipe holds; its own children may go on writing.
         loop().remove(self._output)
         os.close(self._output)

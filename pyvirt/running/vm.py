@@ -153,8 +153,7 @@ class RunningVM:
     @property
     def exit(self) -> VMExit | None:
         """How it ended, or None while it runs."""
-        ended = self._engine.ended
-        return ended.result() if ended.done() else None
+        return self._engine.end
 
     def close(self) -> None:
         """End it and give everything back. In a forked child: nothing, it is the parent's."""
