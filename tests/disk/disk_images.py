@@ -18,7 +18,5 @@ def raw(path: Path, size: int = 4 * MIB) -> Path:
 
 def qcow2(path: Path, *words: str, size: int = 4 * MIB) -> Path:
     """An empty qcow2 image; `words` go to qemu-img."""
-    subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", *words, path, str(size)], check=True
-    )
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words, path, str(size)], check=True)
     return path

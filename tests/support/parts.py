@@ -46,8 +46,8 @@ def needs(part: Part) -> list[Need]:
 class Lab:
     """A running QEMU with parts: cold ones from the start, others plugged by `plug`."""
 
-    def __init__(self, machine: str, stack: ExitStack) -> None:
-        self.composition = Composition(Topology(Machine(machine)))
+    def __init__(self, machine: Machine, stack: ExitStack) -> None:
+        self.composition = Composition(Topology(machine))
         self.supplied: dict[str, str] = {}
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.sockets: dict[str, socket.socket] = {}
@@ -55,6 +55,7 @@ class Lab:
         self.fds: list[int] = []
         self.qemu: Qemu
         self._stack = stack
+        self._running = False
 
     def place(self, *parts: Part) -> list[Placed]:
         """The parts with names and places, their needs met."""
@@ -72,6 +73,15 @@ class Lab:
         for command in commands([*placed.ports, *placed.options], self.supplied):
             self.qemu.cmd(command.name, command.arguments)
         return placed.name
+
+    def started(self, qemu: Qemu) -> None:
+        """QEMU runs and has its descriptors; later ones are handed over by name."""
+        self.qemu, self._running = qemu, True
+        self._close_fds()
+
+    def _close_fds(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
 
     def path(self, need: str) -> Path:
         """The path that was supplied for a need."""
@@ -97,6 +107,10 @@ class Lab:
                 self.sockets[need.name] = self._stack.enter_context(ours)
                 self.fds.append(theirs.detach())
                 self.supplied[need.name] = str(self.fds[-1])
+                if self._running:
+                    self.qemu.getfd(need.name, self.fds[-1])
+                    self.supplied[need.name] = need.name
+                    self._close_fds()
             case Companion():
                 self._accompany(need)
             case HostPath():
@@ -123,23 +137,23 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/qe
 @contextmanager
 def running(
     *parts: Part,
-    machine: str = "q35",
+    machine: str | Machine = "q35",
     words: tuple[str, ...] = (),
     extra_fds: tuple[int, ...] = (),
     **more: Any,
 ) -> Iterator[Lab]:
     """A stopped QEMU that has `parts` from the start."""
     with ExitStack() as stack:
-        lab = Lab(machine, stack)
+        board = Machine(machine) if isinstance(machine, str) else machine
+        lab = Lab(board, stack)
         options = list(lab.composition.topology.spares())
         for placed in lab.place(*parts):
             options += [*placed.ports, *placed.options]
         fds = (*lab.fds, *extra_fds)
-        lab.qemu = stack.enter_context(
-            start(options, *words, machine=machine, supplied=lab.supplied, pass_fds=fds, **more)
+        qemu = start(
+            options, *words, machine=board.type, supplied=lab.supplied, pass_fds=fds, **more
         )
-        for fd in lab.fds:
-            os.close(fd)  # QEMU has its own
+        lab.started(stack.enter_context(qemu))
         yield lab
 
 
