@@ -152,6 +152,7 @@ for line in sys.stdin:
         mine = {pid for pid in keepers() - before if str(other.pid) in _pipe_holders(pid)}
         for pid in mine:
             os.kill(pid, signal.SIGKILL)
+            assert removed(Path(f"/proc/{pid}/fd/0"))
         other.stdin.write("\n")
         other.stdin.flush()
         paths.append(Path(other.stdout.readline().strip()))
