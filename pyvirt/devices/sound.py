@@ -102,6 +102,8 @@ class Hda(Sound):
     mixer: bool | None = field(default=None, validator=fields.optional(boolean))
     use_timer: bool | None = field(default=None, validator=fields.optional(boolean))
 
+    UNPLUGGABLE = False  # the bus of its codecs takes none later
+
     def __attrs_post_init__(self) -> None:
         if not 1 <= len(self.codecs) <= 15:
             raise SpecError("codecs", "must be 1 to 15: an HDA link has 15 addresses", self.codecs)

@@ -126,7 +126,7 @@ class Ohci(Attached):
         default=None, validator=fields.optional(fields.between(0, 5)), kw_only=True
     )
 
-    PREFIX, DRIVER = "ohci", "pci-ohci"
+    PREFIX, DRIVER, UNPLUGGABLE = "ohci", "pci-ohci", False
 
     def __attrs_post_init__(self) -> None:
         if self.firstport is not None and self.masterbus is None:
@@ -156,6 +156,11 @@ class Ehci(Attached):
     @property
     def driver(self) -> str:
         return self.model
+
+    @property
+    def slot(self) -> Slot:
+        unpluggable = self.model == "usb-ehci"  # QEMU keeps the chipset's where they are
+        return Slot("pci", address=self.address, unpluggable=unpluggable, driver=self.model)
 
     def options(self, at: At) -> Iterator[Option | Need]:
         yield self.device(self.model, at, maxframes=self.maxframes)

@@ -46,6 +46,7 @@ ALONE = re.compile(r"Tpm|Balloon|Vmgenid|Pvpanic|Ramfb")
 
 #: Objects that the cases name.
 OBJECTS = (
+    *("-audiodev", "none,id=speaker"),
     *("-object", "iothread,id=io0"),
     *("-object", "memory-backend-memfd,id=shared0,size=1M,share=on"),
 )

@@ -78,6 +78,13 @@ class Qemu:
                 raise Refused(name, message["error"]["class"], message["error"]["desc"])
             self.events.append(message)
 
+    def getfd(self, name: str, fd: int) -> None:
+        """Hand a descriptor over under `name`: it travels with the command."""
+        request = {"execute": "getfd", "arguments": {"fdname": name}}
+        socket.send_fds(self._socket, [json.dumps(request).encode()], [fd])
+        while "return" not in self._receive():
+            pass
+
     def hmp(self, line: str) -> str:
         """The text that the human monitor prints for `line`."""
         text: str = self.cmd("human-monitor-command", {"command-line": line})
