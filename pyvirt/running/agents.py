@@ -6,11 +6,14 @@ import socket
 from collections.abc import Callable
 
 from pyvirt.guest.carrier import Carrier
-from pyvirt.running.agent import NativeAgent
-from pyvirt.running.qga import QemuGuestAgent
 
 
 def connect(agent: str, sock: socket.socket, explain: Callable[[], str]) -> Carrier:
-    """Speak with `agent` on `sock`; it may begin to answer at any time."""
-    kinds: dict[str, type[Carrier]] = {"pyvirt": NativeAgent, "qga": QemuGuestAgent}
-    return kinds[agent](sock, explain=explain)
+    """Speak with `agent` ("pyvirt" or "qga") on `sock`; it may begin to answer at any time."""
+    if agent == "qga":
+        from pyvirt.running.qga import QemuGuestAgent
+
+        return QemuGuestAgent(sock, explain)
+    from pyvirt.running.agent import NativeAgent
+
+    return NativeAgent(sock, explain)

@@ -17,6 +17,7 @@ from pyvirt.running.accel import Accelerator
 from pyvirt.running.acts import Acts
 from pyvirt.running.console import Console
 from pyvirt.running.engine import Engine
+from pyvirt.running.events import Events, Match
 from pyvirt.running.exit import VMExit
 from pyvirt.running.start import start
 from pyvirt.vm import VM
@@ -129,6 +130,16 @@ class RunningVM:
     def qmp(self) -> Commands[Any]:
         """Every command of this very QEMU, completed and checked; `execute` is the raw way."""
         return self._engine.talk.qmp
+
+    def events(
+        self, *names: str, match: Match = None, size: int = 1024, timeout: float | None = None
+    ) -> Events:
+        """A queue of the events to come: of these names (else all), with data like `match`.
+
+        It holds `size` events and counts what it `dropped`. Iterating it waits at most
+        `timeout` seconds for each event. Use it in a ``with``.
+        """
+        return self._engine.talk.events(*names, match=match, size=size, timeout=timeout)
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,31 @@
+"""One booted default guest for all tests of a worker that only need a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.qemu import BINARY, needs_qemu
+
+from pyvirt import CDROM, VM, CPU, Machine, Memory, Nic, RunningVM
+from pyvirt.devices import Balloon, StdVga, UsbTablet
+
+__all__ = ["BINARY", "needs_qemu"]
+
+
+@pytest.fixture(scope="session")
+def guest() -> Iterator[RunningVM]:
+    """A running default guest with room to plug; tests leave it as they found it."""
+    vm = VM(
+        name="shared",
+        memory=Memory("384M", slots=2, maximum="1G"),
+        cpus=CPU(1, maximum=2),
+        machine=Machine("q35", hotplug_ports=6),
+        nics=[Nic()],
+        video=StdVga(),
+        disks=[CDROM()],
+        devices=[Balloon(), UsbTablet()],
+    )
+    with vm.start() as running:
+        running.wait_for(agent=True)
+        yield running
