@@ -146,7 +146,8 @@ def _unique(everything: tuple[Placed, ...], property_: str) -> None:
     holders: dict[object, str] = {}
     for placed in everything:
         value = placed.device_property(property_)
-        if value is None:
+        # The primary card of a failover pair has the address of its standby.
+        if value is None or (property_ == "mac" and placed.device_property("failover_pair_id")):
             continue
         if value in holders:
             reason = f"must be unique, and {holders[value]} has the same"

@@ -15,6 +15,7 @@ from pyvirt.errors import SpecError
 from pyvirt.nic import mac as macs
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.nic.features import Control, Offloads, to_offloads
+from pyvirt.nic.hub import Hub
 from pyvirt.nic.model import Model
 from pyvirt.nic.rate import Rate, to_rate
 from pyvirt.nic.user import User
@@ -140,6 +141,12 @@ class Nic(Attached):
     def address_in(self, at: At) -> str:
         """The MAC address the guest will see. Failover partners share one."""
         return self.mac or macs.derived(at.vm, self.failover_pair_id or at.name)
+
+    def user_netdev(self, name: str) -> str | None:
+        """The id of the user network behind the card named `name`, if there is one."""
+        if isinstance(self.backend, Hub):
+            return f"{name}-net-uplink" if isinstance(self.backend.uplink, User) else None
+        return f"{name}-net" if isinstance(self.backend, User) else None
 
     def options(self, at: At) -> Iterator[Option | Need]:
         net = f"{at.name}-net"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -40,18 +39,6 @@ def derived(vm: str, card: str) -> str:
     """
     digest = hashlib.sha256(f"{vm}\0{card}".encode("utf-8", "surrogateescape")).digest()
     return (PREFIX + digest[:3]).hex(":")
-
-
-def check_distinct(cards: Iterable[tuple[str, str]]) -> None:
-    """No two of the (field, address) pairs have one address; raises `SpecError` on the later.
-
-    A failover pair is one card to the guest: give its address once.
-    """
-    first: dict[str, str] = {}
-    for field, address in cards:
-        other = first.setdefault(address, field)
-        if other != field:
-            raise SpecError(field, f"must differ from that of {other}", address)
 
 
 def _convert(value: Any, field: attrs.Attribute[Any]) -> str | None:

@@ -36,7 +36,7 @@ from pyvirt.running.guest.build import build
 from pyvirt.running.hostpath import check
 from pyvirt.running.peer import start as start_peer
 from pyvirt.running.process import spawn
-from pyvirt.running.tap import open_tap
+from pyvirt.running.tap import open_tap, tap_name
 
 
 class Held:
@@ -143,6 +143,7 @@ def _supply_path(held: Held, path: Path) -> None:
 
 def _tap(held: Held, need: TapFds, *_: Any) -> None:
     held.give(*open_tap(need))
+    held.values[f"{need.name}.ifname"] = tap_name(held.fds[0])
 
 
 def _vhost(held: Held, need: VhostFds, *_: Any) -> None:

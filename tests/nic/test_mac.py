@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyvirt.errors import SpecError
 from pyvirt.nic import Nic
-from pyvirt.nic.mac import check_distinct, derived, parse
+from pyvirt.nic.mac import derived, parse
 from pyvirt.qemu.part import At
 
 
@@ -67,12 +67,3 @@ def test_a_card_derives_its_address_from_both_names():
 def test_failover_partners_share_their_address():
     primary = Nic(model="e1000e", failover_pair_id="nic0")
     assert primary.address_in(At("nic7", vm="vm")) == Nic().address_in(At("nic0", vm="vm"))
-
-
-def test_the_second_card_with_an_address_is_named():
-    with pytest.raises(SpecError) as caught:
-        check_distinct([("nics[0].mac", "52:54:00:00:00:01"), ("nics[1].mac", "52:54:00:00:00:01")])
-    assert str(caught.value) == (
-        "nics[1].mac must differ from that of nics[0].mac, got '52:54:00:00:00:01'"
-    )
-    check_distinct([("nics[0].mac", "52:54:00:00:00:01"), ("nics[1].mac", "52:54:00:00:00:02")])

@@ -156,6 +156,13 @@ def test_only_what_another_process_serves_needs_shared_memory():
     assert not Nic(None).needs_shared_memory
 
 
+def test_a_card_knows_the_user_network_behind_it():
+    assert Nic().user_netdev("nic3") == "nic3-net"
+    assert Nic(Hub(0, User())).user_netdev("nic3") == "nic3-net-uplink"
+    assert Nic(Hub(0)).user_netdev("nic3") is None
+    assert Nic(Tap()).user_netdev("nic3") is None
+
+
 REFUSED = [
     ({"model": "e1000", "packed": True}, "packed", "belongs to virtio-net, not e1000"),
     ({"model": "e1000", "mtu": 1400}, "mtu", "belongs to virtio-net, not e1000"),

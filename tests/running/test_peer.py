@@ -19,8 +19,9 @@ from pyvirt.qemu.part import At
 from pyvirt.running.peer import start as start_peer
 
 needs_passt = pytest.mark.skipif(shutil.which("passt") is None, reason="passt is not installed")
+ROUTES = Path("/proc/net/route").read_text().splitlines()
 needs_route = pytest.mark.skipif(
-    not any(line.split()[1] == "00000000" for line in Path("/proc/net/route").read_text().splitlines()),
+    not any(line.split()[1] == "00000000" for line in ROUTES),
     reason="passt needs a default route of the host's",
 )
 

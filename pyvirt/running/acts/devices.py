@@ -16,13 +16,15 @@ from pyvirt.errors import SpecError
 from pyvirt.flows import plug
 from pyvirt.flows.steps import Act
 from pyvirt.machine import flows as machine_flows
-from pyvirt.nic import Forward, Nic, User
+from pyvirt.nic import Forward, Nic, Rate
 from pyvirt.nic import flows as nic_flows
+from pyvirt.nic.rate import to_rate
 from pyvirt.qemu.composition import Placed, sort
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Part
 from pyvirt.qmp.flow import Command
 from pyvirt.running.acts.base import PATIENCE, Base
+from pyvirt.running.tap import limit
 
 
 class Devices(Base):
@@ -37,7 +39,6 @@ class Devices(Base):
         except BaseException:
             self.engine.composition.remove(placed, ports=True)
             raise
-        yield from placed.adjustments
         return placed.name
 
     def unplug(self, name: str, *, timeout: float = PATIENCE) -> Act[None]:
@@ -96,6 +97,17 @@ class Devices(Base):
     def set_link(self, name: str, up: bool) -> Act[None]:
         """Plug the cable of network card `name` in, or pull it."""
         yield from nic_flows.set_link(name, up)
+
+    def set_rate(self, name: str, rate: Rate | int | str | None) -> Act[None]:
+        """Hold network card `name`, whose back end is a `Tap`, to `rate`; None is no limit.
+
+        A number or a size is bytes a second, each way.
+        """
+        ifname = self.engine.supplied.get(f"{self.placed(name).name}-net.ifname")
+        if ifname is None:
+            raise SpecError("name", "must be a card on a Tap that pyvirt opened", name)
+        limit(ifname, to_rate(rate))
+        yield from ()  # An act is a generator; the kernel answers at once.
 
     def forward(self, port: int, *, host: int = 0, proto: str = "tcp") -> Act[Forward]:
         """Forward port `host` of this host (0: a free one) to `port` of the guest.
@@ -168,8 +180,9 @@ class Devices(Base):
 
     def _user_netdev(self) -> str:
         for placed in self.engine.composition.placed.values():
-            if isinstance(placed.part, Nic) and isinstance(placed.part.backend, User):
-                return f"{placed.name}-net"
+            netdev = placed.part.user_netdev(placed.name) if isinstance(placed.part, Nic) else None
+            if netdev is not None:
+                return netdev
         raise SpecError("nics", "must have a card with a User back end to forward a port", None)
 
 
