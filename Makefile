@@ -30,7 +30,8 @@ clean:
 # Another Python than Debian's brings its own headers and venv.
 debian-python := $(filter /usr/bin/%,$(realpath $(shell command -v $(PYTHON))))
 build-packages := gcc libc6-dev $(if $(debian-python),python3-dev python3-venv)
-demo-packages := $(build-packages) qemu-system-x86 qemu-utils busybox-static
+# The default guest fetches its kernel and busybox itself, which needs no root but apt's lists.
+demo-packages := $(build-packages) qemu-system-x86 qemu-utils
 # Machines, media and tools that the tests start for real, and sanitizers for the C.
 test-packages := $(demo-packages) qemu-block-extra ovmf swtpm seabios iproute2 passt \
 	grub-rescue-pc ipxe ipxe-qemu memtest86+ debian-installer-12-netboot-amd64 \
@@ -44,6 +45,8 @@ define install-missing
 	root() { if [ $$(id -u) = 0 ]; then "$$@"; else sudo "$$@"; fi; }; \
 	apt() { root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$$@"; }; \
 	get() { apt install --yes --no-install-recommends $$missing >/dev/null; }; \
+	ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 || \
+		{ echo "Fetching apt's lists of packages"; apt update; }; \
 	if [ -n "$$missing" ]; then \
 		echo "Installing Debian packages:$$missing"; get || { apt update && get; }; fi
 endef
