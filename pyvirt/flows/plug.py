@@ -40,7 +40,8 @@ def plug(placed: Placed) -> Act[None]:
         for option in (*placed.ports, *placed.options):
             yield from commands([option], supplied)
             done.append(option)
-        yield from placed.adjustments
+        for command in placed.adjustments:
+            yield command
     except ClosedError:
         raise
     except Exception as error:

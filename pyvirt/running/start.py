@@ -92,7 +92,8 @@ def _listen(engine: Engine) -> None:
 
 def _settle(vm: VM, whole: Plan) -> Act[None]:
     """What must be so before the guest's first instruction; then let it run."""
-    yield from whole.adjustments
+    for command in whole.adjustments:
+        yield command
     for cpu in (yield Command("query-cpus-fast")):
         _pin(cpu["thread-id"], vm.cpus.pins.get(cpu["cpu-index"], ()))
     wanted = {thread.id: thread.pins for thread in vm.iothreads}
