@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -12,8 +11,9 @@ from attrs import field, frozen
 from pyvirt import fields
 from pyvirt.errors import SpecError
 from pyvirt.qemu.need import Need
-from pyvirt.qemu.option import Late, Option
+from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At, Slot
+from pyvirt.qemu.properties import check_properties
 
 if TYPE_CHECKING:
     from pyvirt.qemu.capabilities import Capabilities, PropertyInfo
@@ -100,88 +100,21 @@ class Device:
         yield Option("device", {**head, **at.place, **self.properties})
 
     def check(self, capabilities: Capabilities) -> None:
-        """Raise `SpecError` unless that QEMU has the device and takes its properties."""
-        names = self.names(capabilities)
-        if self.name not in names:
-            reason = f"is no device of this QEMU{_meant(self.name, names)}"
-            raise SpecError("name", reason, self.name)
-        check_properties(self.properties, self.properties_of(self.name, capabilities))
+        """Raise unless that QEMU has the device and takes its properties.
+
+        `UnsupportedError` for the device, `SpecError` for a property; each says what may
+        have been meant.
+        """
+        check_properties(self.properties, capabilities.device(self.name).properties)
 
     @staticmethod
     def names(capabilities: Capabilities) -> tuple[str, ...]:
-        """The names of all devices that this QEMU has, for completion."""
-        return tuple(sorted(capabilities.devices))
+        """The names of all devices that a user of this QEMU can create, for completion."""
+        rows = capabilities.devices
+        aliases = (alias for alias, name in capabilities.aliases.items() if name in rows)
+        return tuple(sorted([*(n for n, row in rows.items() if row.user_creatable), *aliases]))
 
     @staticmethod
     def properties_of(name: str, capabilities: Capabilities) -> Mapping[str, PropertyInfo]:
         """The properties that this QEMU's device `name` takes, for completion."""
-        properties: Mapping[str, PropertyInfo] = capabilities.device(name).properties
-        return properties
-
-
-def check_properties(properties: Mapping[str, Any], known: Mapping[str, PropertyInfo]) -> None:
-    """Raise `SpecError` for a property that is not `known`, or whose value has the wrong type."""
-    for name, value in properties.items():
-        if name in {"bus", "id", "driver"}:
-            continue
-        if name not in known:
-            reason = f"is not a property of the device{_meant(name, known)}"
-            raise SpecError(f"properties.{name}", reason, value)
-        if value is not None and not isinstance(value, Late):
-            _check_value(f"properties.{name}", value, known[name])
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    words = list(known)
-    spelled = {word.replace("_", "-").lower(): word for word in words}
-    plain = name.replace("_", "-").lower()
-    close = [spelled[plain]] if plain in spelled else difflib.get_close_matches(name, words, n=2)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
-
-
-_INTEGER = re.compile(r"(u?)int(\d*)")
-
-
-def _check_value(field: str, value: Any, info: PropertyInfo) -> None:
-    if info.type == "bool":
-        _must(isinstance(value, bool), field, "must be True or False", value)
-    elif integer := _INTEGER.fullmatch(info.type):
-        _check_integer(field, value, info, integer)
-    elif info.type == "size":
-        reason = "must be a size in bytes, as a number"
-        _must(_is_integer(value) and value >= 0, field, reason, value)
-    elif info.type.startswith("child<") or info.type == "guest statistics":
-        _must(False, field, "is a part of the device and cannot be set", value)
-    elif words := enumeration(info):
-        _must(value in words, field, f"must be one of {', '.join(words)}", value)
-    else:
-        _must(isinstance(value, str), field, "must be text", value)
-
-
-def _check_integer(field: str, value: Any, info: PropertyInfo, kind: re.Match[str]) -> None:
-    if _is_address(info) and isinstance(value, str):
-        return
-    _must(_is_integer(value), field, "must be an integer", value)
-    bits = int(kind[2] or 64)
-    low, high = (0, 2**bits - 1) if kind[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    _must(low <= value <= high, field, f"must be from {low} to {high}", value)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_address(info: PropertyInfo) -> bool:
-    """A PCI slot and function, which QEMU reads from text although it says int32."""
-    return (info.description or "").startswith("Slot and optional function")
-
-
-def enumeration(info: PropertyInfo) -> tuple[str, ...]:
-    """The words that an enumeration takes, which QEMU tells only in its description."""
-    last = (info.description or "").rpartition(" ")[2]
-    return tuple(last.split("/")) if info.type[:1].isupper() and "/" in last else ()
-
-
-def _must(holds: bool, field: str, reason: str, value: Any) -> None:
-    if not holds:
-        raise SpecError(field, reason, value)
+        return capabilities.device(name).properties

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyvirt.errors import UnsupportedError
 from pyvirt.qemu.option import Option
+from pyvirt.qemu.properties import check_properties
 from pyvirt.qmp.schema import suggestion
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def _device(qemu: Capabilities, properties: Mapping[str, Any]) -> _Lacks:
         # Of what QEMU tells no properties, nothing can be said.
         if known and name not in known and name not in _ALWAYS:
             yield f"property {name} of device {driver}", known
+    if known:
+        check_properties(properties, known)
 
 
 def _machine(qemu: Capabilities, properties: Mapping[str, Any]) -> _Lacks:
