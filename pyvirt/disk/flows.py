@@ -20,7 +20,8 @@ def medium_name(device: str, present: Iterable[Option]) -> str:
 
     The next medium is opened before the old one is let go, so they need different names.
     """
-    taken = any(option.id.startswith(f"{device}-format") for option in present)
+    ids = [option.id for option in present if option.id.startswith(f"{device}-")]
+    taken = any(not id.startswith(f"{device}-next-") for id in ids)
     return f"{device}-next" if taken else device
 
 
@@ -35,9 +36,9 @@ def insert(
 ) -> Flow[None]:
     """Put `medium` (the options of `Drive.medium`) into drive `device`, and close its tray.
 
-    `present` are the options of the medium that is in it. A medium that cannot be opened
-    leaves that where it is. The guest may have locked the tray: it gets `timeout` seconds to
-    open it, or is not asked when `force`.
+    `present` are the options of the drive as it is: their nodes and objects go. A medium
+    that cannot be opened leaves the old one where it is. The guest may have locked the
+    tray: it gets `timeout` seconds to open it, or is not asked when `force`.
     """
     done: list[Option] = []
     try:
@@ -79,8 +80,9 @@ def _open(device: str, force: bool, timeout: float | None) -> Flow[None]:
 
 def _discard(options: Iterable[Option]) -> Flow[None]:
     for option in reversed(list(options)):
-        name, key = _REMOVALS[option.kind]
-        yield Command(name, {key: option.id})
+        if option.kind in _REMOVALS:  # The device itself stays.
+            name, key = _REMOVALS[option.kind]
+            yield Command(name, {key: option.id})
 
 
 def resize(device: str, size: int) -> Flow[None]:
