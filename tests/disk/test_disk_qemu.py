@@ -367,6 +367,25 @@ def test_any_file_name_reaches_qemu(name, plain, files):
     assert seen["file"] == str(path)
 
 
+@pytest.fixture(scope="module")
+def scsi():
+    with start((), "-device", "virtio-scsi-pci,id=scsi") as qemu:
+        qemu.cmd("blockdev-add", {"driver": "null-co", "node-name": "null", "read-zeroes": True})
+        yield qemu
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=8))
+def test_any_text_reaches_the_device(text, scsi):
+    disk = Disk(Null("1M"), bus="scsi", id="any", serial=text, vendor=text, product=text)
+    *_, (_, device) = golden(disk, At("any", {"bus": "scsi.0"}))
+    scsi.cmd("device_add", {**device, "drive": "null"})
+    seen = {word: scsi.get("any", word) for word in ("serial", "vendor", "product")}
+    scsi.cmd("device_del", {"id": "any"})
+    scsi.wait("DEVICE_DELETED", device="any")
+    assert seen == {"serial": text, "vendor": text, "product": text}
+
+
 NAMES = ["a,b=c", "json:{}", "nbd:host:1", "file:x", 'q"uo\'te', "new\nline", "☃ ü", " ", "a\\b",
          "fat:rw:x", "-option", "%s$(x)`y`", "x,,y", "\t\x1b[1m"]  # fmt: skip
 
