@@ -15,7 +15,7 @@ import attrs
 
 from pyvirt.disk.format import FROM_IMAGE, Format, Qcow2, Raw
 from pyvirt.disk.local import File, Local, to_node
-from pyvirt.disk.node import BlockNode, Node, Place, check_name, lay
+from pyvirt.disk.node import BlockNode, Laid, Node, Place, check_name, lay
 from pyvirt.disk.throttle import Throttle, group
 from pyvirt.errors import SpecError
 from pyvirt.qemu.need import Need, TemporaryOverlay
@@ -136,16 +136,8 @@ def _filter(driver: str, name: str, own: dict[str, Any], below: dict[str, Any]) 
 def _overlay(drive: Drive, name: str, flags: dict[str, Any]) -> Generator[Any, None, Any]:
     """A qcow2 image made for this run, which takes all writes; the image below is only read."""
     objects: list[Option] = []
-    laying = lay(image(drive), f"{name}-format", Place(name), {**_cache(drive), "read-only": True})
-    while True:
-        try:
-            item = next(laying)
-        except StopIteration as end:
-            base = end.value
-            break
-        if isinstance(item, Option):
-            objects.append(item)
-        yield item
+    given = {**_cache(drive), "read-only": True}
+    base = yield from _noting(lay(image(drive), f"{name}-format", Place(name), given), objects)
     need = f"{name}-overlay"
     check_name(f"{need}-file")
     yield TemporaryOverlay(need, backing=base, objects=tuple(objects))
@@ -154,3 +146,15 @@ def _overlay(drive: Drive, name: str, flags: dict[str, Any]) -> Generator[Any, N
     cache = {"direct": False, "no-flush": True}
     own = {"driver": "qcow2", "node-name": need, "cache": cache, **flags}
     return {**own, "file": file, "backing": base}
+
+
+def _noting(laying: Laid, objects: list[Option]) -> Laid:
+    """The same as `laying`; the options that it yields are noted in `objects` as well."""
+    while True:
+        try:
+            item = next(laying)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        if isinstance(item, Option):
+            objects.append(item)
+        yield item

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from pyvirt import fields
 from pyvirt.disk.backend import default_format
 from pyvirt.disk.bus import BUSES
-from pyvirt.disk.drive import Drive, file, to_file
+from pyvirt.disk.drive import Drive, file, to_file, to_wwn
 from pyvirt.disk.format import FROM_IMAGE, BackingNode, to_backing
 from pyvirt.disk.node import BlockNode
 from pyvirt.disk.secret import Secret, to_secret
@@ -32,14 +32,6 @@ def _power_of_two(instance: Any, field: attrs.Attribute[Any], value: Any) -> Non
 def _iothread(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
     if value is not True:
         fields.name(instance, field, value)
-
-
-def _to_wwn(value: int | str | None) -> int | None:
-    """Converter: a WWN may be written as text, "0x5000c50015ea71ac"."""
-    try:
-        return int(value, 16) if isinstance(value, str) else value
-    except ValueError:
-        raise SpecError("wwn", "must be 64 bits, in hexadecimal when text", value) from None
 
 
 def _block_size() -> Any:
@@ -112,7 +104,7 @@ class Disk(Drive):
     serial: str | None = field(default=None, validator=_text, kw_only=True)
     wwn: int | str | None = field(
         default=None,
-        converter=_to_wwn,
+        converter=to_wwn,
         validator=fields.optional(fields.between(1, 2**64 - 1)),
         kw_only=True,
     )

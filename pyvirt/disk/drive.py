@@ -56,6 +56,14 @@ def _throttle(instance: Any, field: Any, value: Any) -> None:
         raise SpecError(field.name, "must be a Throttle or the id of a ThrottleGroup", value)
 
 
+def to_wwn(value: int | str | None) -> int | None:
+    """Converter: a WWN may be written as text, "0x5000c50015ea71ac"."""
+    try:
+        return int(value, 16) if isinstance(value, str) else value
+    except ValueError:
+        raise SpecError("wwn", "must be 64 bits, in hexadecimal when text", value) from None
+
+
 _flag = fields.optional(fields.kind(bool))
 
 

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from pyvirt import fields
 from pyvirt.disk.bus import BUSES
-from pyvirt.disk.drive import Drive
+from pyvirt.disk.drive import Drive, to_wwn
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At
@@ -26,8 +26,11 @@ class CDROM(Drive):
 
     bus: str = field(default="sata", validator=fields.choice("sata", "ide", "scsi"), kw_only=True)
     serial: str | None = field(default=None, validator=_text, kw_only=True)
-    wwn: int | None = field(
-        default=None, validator=fields.optional(fields.between(1, 2**64 - 1)), kw_only=True
+    wwn: int | str | None = field(
+        default=None,
+        converter=to_wwn,
+        validator=fields.optional(fields.between(1, 2**64 - 1)),
+        kw_only=True,
     )
     vendor: str | None = field(default=None, validator=_text, kw_only=True)
     product: str | None = field(default=None, validator=_text, kw_only=True)

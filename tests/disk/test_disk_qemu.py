@@ -32,7 +32,7 @@ from pyvirt.disk import (
     Throttle,
     ThrottleGroup,
 )
-from pyvirt.disk.bus import DRIVERS
+from pyvirt.disk.bus import BUSES, DRIVERS
 from pyvirt.qemu.part import At
 
 pytestmark = needs_qemu
@@ -206,19 +206,23 @@ def readings(qemu: Qemu, name: str) -> dict[str, Any]:
     return values
 
 
-def test_a_plugged_disk_goes_without_a_trace(files):
-    disk = Disk(qcow2(files / "x.qcow2"), bus="scsi", id="x", throttle=LIMITS, key=None)
-    with running(Disk(Null("1M"), bus="scsi", id="first")) as lab:
+@pytest.mark.parametrize("bus", [bus for bus in BUSES if BUSES[bus].unpluggable])
+def test_a_plugged_disk_goes_without_a_trace(files, bus):
+    more = {"iothread": True} if bus == "virtio" else {}
+    disk = Disk(qcow2(files / f"x {bus}"), bus=bus, id="x", throttle=LIMITS, **more)
+    with running(Disk(Null("1M"), bus="scsi"), Disk(Null("1M"), bus="usb")) as lab:
         before = trace(lab.qemu)
         lab.plug(disk)
         assert trace(lab.qemu) != before
         lab.qemu.cmd("device_del", id="x")
+        if BUSES[bus].slot == "pci":
+            lab.qemu.cmd("system_reset")  # No guest is there to let go of it.
         lab.qemu.wait("DEVICE_DELETED", device="x")
-        for option in reversed(list(golden(disk, At("x")))):
-            if option[0] == "blockdev":
-                lab.qemu.cmd("blockdev-del", {"node-name": option[1]["node-name"]})
-            elif option[0] == "object":
-                lab.qemu.cmd("object-del", {"id": option[1]["id"]})
+        for kind, made in reversed(list(golden(disk, At("x")))):
+            if kind == "blockdev":
+                lab.qemu.cmd("blockdev-del", {"node-name": made["node-name"]})
+            elif kind == "object":
+                lab.qemu.cmd("object-del", {"id": made["id"]})
         assert trace(lab.qemu) == before
 
 
