@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, permutations
 from typing import Any
 
 from attrs import field, frozen
@@ -127,14 +127,18 @@ def check_nodes(nodes: Sequence[Node]) -> None:
 
 
 def _check_complete(nodes: Sequence[Node]) -> None:
-    """QEMU fills in what is symmetric and refuses what then is missing."""
-    if not any(node.distances for node in nodes):
-        return
-    for a, node in enumerate(nodes):
-        for b in range(a + 1, len(nodes)):
-            if b not in node.distances and a not in nodes[b].distances:
-                reason = f"must hold the distance to node {b}, as others have one"
-                raise SpecError(f"nodes[{a}].distances", reason, dict(node.distances))
+    """Raise for distances that QEMU cannot fill in.
+
+    One direction of each pair is enough; as soon as one pair differs by direction, both
+    directions of every pair are needed.
+    """
+    known = {(a, b): d for a, node in enumerate(nodes) for b, d in node.distances.items()}
+    both_ways = any(known.get((b, a), distance) != distance for (a, b), distance in known.items())
+    why = "since a pair differs by direction" if both_ways else "as others have one"
+    for a, b in permutations(range(len(nodes)), 2) if known else ():
+        if (a, b) not in known and (both_ways or (b, a) not in known):
+            reason = f"must hold the distance to node {b}, {why}"
+            raise SpecError(f"nodes[{a}].distances", reason, dict(nodes[a].distances))
 
 
 def numa(nodes: Sequence[Node], hmat: Iterable[Locality | Cache]) -> Iterator[Option]:
