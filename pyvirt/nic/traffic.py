@@ -7,9 +7,6 @@ the guest sends arrives from the tap: the ingress hook can only drop what is too
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-
-from pyvirt.nic.rate import Rate
 
 RTM_GETLINK, RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER = 18, 36, 37, 44
 IFLA_MASTER = 10
@@ -38,20 +35,25 @@ TICKS = 1_000_000_000 // 64
 _U32 = 0xFFFFFFFF
 
 
-def limiting(index: int, rate: Rate) -> Iterable[bytes]:
-    """The messages that hold interface number `index` to `rate`, which has no limit yet."""
-    if rate.receive is not None:
-        options = _tbf(rate.receive, rate.bucket(rate.receive))
-        yield _qdisc(RTM_NEWQDISC, index, TC_H_ROOT, 0, b"tbf", options)
-    if rate.send is not None:
-        yield _qdisc(RTM_NEWQDISC, index, TC_H_INGRESS, INGRESS_HANDLE, b"ingress")
-        yield _police(index, rate.send, rate.bucket(rate.send))
+def shaping(index: int, rate: int, burst: int) -> bytes:
+    """The message that delays what interface number `index` sends, in place of any before."""
+    return _qdisc(RTM_NEWQDISC, index, TC_H_ROOT, 0, b"tbf", _tbf(rate, burst))
 
 
-def clearing(index: int) -> Iterable[bytes]:
-    """The messages that take the limits off again; the kernel refuses what is not there."""
-    yield _qdisc(RTM_DELQDISC, index, TC_H_ROOT, 0, b"tbf")
-    yield _qdisc(RTM_DELQDISC, index, TC_H_INGRESS, INGRESS_HANDLE, b"ingress")
+def unshaped(index: int) -> bytes:
+    """The message that ends `shaping`; the kernel refuses it where there is none."""
+    return _qdisc(RTM_DELQDISC, index, TC_H_ROOT, 0, b"tbf")
+
+
+def policing(index: int, rate: int, burst: int) -> tuple[bytes, bytes]:
+    """The messages that drop what interface number `index` receives too fast."""
+    hook = _qdisc(RTM_NEWQDISC, index, TC_H_INGRESS, INGRESS_HANDLE, b"ingress")
+    return hook, _police(index, rate, burst)
+
+
+def unpoliced(index: int) -> bytes:
+    """The message that ends `policing`; the kernel refuses it where there is none."""
+    return _qdisc(RTM_DELQDISC, index, TC_H_INGRESS, INGRESS_HANDLE, b"ingress")
 
 
 def get_link(index: int) -> bytes:

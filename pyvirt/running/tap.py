@@ -59,25 +59,29 @@ def limit(ifname: str, rate: Rate | None) -> None:
     Raises `UnsupportedError` where the kernel lacks what it takes or this process may not.
     """
     index = socket.if_nametoindex(ifname)
+    receive, send = (None, None) if rate is None else (rate.receive, rate.send)
     with _netlink() as link:
-        _clear(link, index, ifname)
-        for message in traffic.limiting(index, rate) if rate is not None else ():
-            number = _ask(link, message)
-            if number:
-                _clear(link, index, ifname)
-                raise _refused(number, ifname)
+        # What the kernel may lack comes first: a refusal then leaves the other limit alone.
+        _tell(link, ifname, traffic.unpoliced(index), without=True)
+        if rate is not None and send is not None:
+            try:
+                for message in traffic.policing(index, send, rate.bucket(send)):
+                    _tell(link, ifname, message)
+            except (OSError, UnsupportedError):
+                _tell(link, ifname, traffic.unpoliced(index), without=True)
+                raise
+        if rate is not None and receive is not None:
+            _tell(link, ifname, traffic.shaping(index, receive, rate.bucket(receive)))
+        else:
+            _tell(link, ifname, traffic.unshaped(index), without=True)
 
 
-def _clear(link: socket.socket, index: int, ifname: str) -> None:
-    for message in traffic.clearing(index):
-        number = _ask(link, message)
-        if number not in (0, errno.ENOENT, errno.EINVAL):  # The kernel's words for "none".
-            raise _refused(number, ifname)
-
-
-def _ask(link: socket.socket, message: bytes) -> int:
+def _tell(link: socket.socket, ifname: str, message: bytes, *, without: bool = False) -> None:
+    """Send one message; `without` accepts that there was nothing to take away."""
     link.send(message)
-    return traffic.error(link.recv(65536))
+    number = traffic.error(link.recv(65536))
+    if number and not (without and number in (errno.ENOENT, errno.EINVAL)):
+        raise _refused(number, ifname)
 
 
 def _refused(number: int, ifname: str) -> Exception:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvirt.nic import Rate, traffic
+from pyvirt.nic import traffic
 
 MB = 1_000_000
 BURST = 128 * 1024
@@ -32,7 +32,7 @@ def parse(message: bytes) -> tuple[int, int, tuple[int, ...], dict[int, bytes]]:
 
 def test_what_the_guest_receives_is_delayed_by_a_token_bucket():
     # tc qdisc add dev t0 root tbf rate 8mbit burst 128kb latency 50ms
-    (message,) = traffic.limiting(2, Rate(receive=MB, burst=BURST))
+    message = traffic.shaping(2, MB, BURST)
     kind, flags, header, found = parse(message)
     assert (kind, header) == (0x24, (0, 0, 2, 0, 0xFFFFFFFF, 0))
     assert flags == 0x505  # request, ack, create, replace
@@ -46,7 +46,7 @@ def test_what_the_guest_receives_is_delayed_by_a_token_bucket():
 def test_what_the_guest_sends_is_policed_on_arrival():
     # tc qdisc add dev t0 ingress
     # tc filter add dev t0 ingress matchall action police rate 8mbit burst 128k mtu 1mb drop
-    hook, filter_ = traffic.limiting(2, Rate(send=MB, burst=BURST))
+    hook, filter_ = traffic.policing(2, MB, BURST)
     kind, _, header, found = parse(hook)
     assert (kind, header, found) == (0x24, (0, 0, 2, 0xFFFF0000, 0xFFFFFFF1, 0), {1: b"ingress\0"})
 
@@ -67,14 +67,14 @@ def test_what_the_guest_sends_is_policed_on_arrival():
 
 def test_rates_beyond_32_bits_have_an_attribute_of_their_own():
     ten = 10 << 30
-    (message,) = traffic.limiting(1, Rate(receive=ten))
+    message = traffic.shaping(1, ten, BURST)
     options = attributes(parse(message)[3][2])
     assert struct.unpack("=Q", options[4]) == (ten,)
     assert options[1][8:12] == b"\xff\xff\xff\xff"
 
 
 def test_taking_limits_off_names_both_places():
-    parents = [parse(message)[2][4] for message in traffic.clearing(3)]
+    parents = [parse(message)[2][4] for message in (traffic.unshaped(3), traffic.unpoliced(3))]
     assert parents == [0xFFFFFFFF, 0xFFFFFFF1]
 
 
