@@ -118,6 +118,7 @@ class Protocol:
         self._by_id: dict[int, _Expected] = {}
         self._wanted: bytes | None = b""
         self._used = 0
+        self._at = 0  # where the message that is handed out begins
         self._take(_ROOM)
 
     @property
@@ -173,6 +174,7 @@ class Protocol:
         self._used += count
         while found := self._scanner.scan(self._buffer, self._used, self._wanted):
             for kind, start, end, value, value_end, id_, id_end in found:
+                self._at = start
                 try:
                     if kind == _RETURN:
                         yield self._returned(self._view[value:value_end], id_, id_end)
@@ -218,7 +220,7 @@ class Protocol:
         raise self._broken(f"answered with the unknown id {number!r:.40}")
 
     def _broken(self, reason: str) -> ProtocolError:
-        return ProtocolError(self.peer, reason, self._scanner.base + self._scanner.unfinished)
+        return ProtocolError(self.peer, reason, self._scanner.base + self._at)
 
     def _make_room(self) -> None:
         """Move the unfinished message to the front, into a larger buffer if it fills this one."""

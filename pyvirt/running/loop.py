@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 Callback = Callable[[], None]
 
@@ -102,7 +103,8 @@ class Loop:
         with self._lock:
             watch = self._watches.pop(fd, None)
             if watch is not None and watch.events:
-                self._epoll.unregister(fd)
+                with suppress(OSError):  # closing it too early has removed it already
+                    self._epoll.unregister(fd)
 
     def soon(self, callback: Callback) -> None:
         """Call `callback` on the loop's thread as soon as it is free."""
