@@ -78,6 +78,7 @@ class RunningVM:
     resize = blocking(Acts.resize)
     throttle = blocking(Acts.throttle)
     set_link = blocking(Acts.set_link)
+    set_rate = blocking(Acts.set_rate)
     forward = blocking(Acts.forward)
     unforward = blocking(Acts.unforward)
     balloon = blocking(Acts.balloon)
