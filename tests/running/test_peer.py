@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import socket
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,6 +78,28 @@ def test_it_ends_with_its_socket():
         assert process.exit is None
         ours.close()
         assert process.wait(20).code == 0
+
+
+@needs_passt
+@needs_route
+def test_killing_its_owner_ends_it():
+    # As root it becomes nobody, and the kernel forgets the parent-death signal.
+    code = (
+        "import socket, time\n"
+        "from pyvirt.nic import Passt\n"
+        "from pyvirt.nic.backend import Wire\n"
+        "from pyvirt.running.peer import start\n"
+        "ours, theirs = socket.socketpair()\n"
+        "process = start(next(Passt().options(Wire('n'))), theirs.fileno(), {})\n"
+        "theirs.close(); print(process.pid, flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    with child:
+        pidfd = os.pidfd_open(int(child.stdout.readline()))
+        child.kill()
+    ended, _, _ = select.select([pidfd], [], [], 20)
+    os.close(pidfd)
+    assert ended
 
 
 @needs_passt
