@@ -101,7 +101,7 @@ class Vnc(Shown):
             if self.tcp:
                 raise SpecError("path", "cannot be combined with host or display", self.path)
         if not self.tcp and self.to is not None:
-            raise SpecError("to", "must come with display", self.to)
+            raise SpecError("to", "must come with host or display", self.to)
         if not self.tcp and self.websocket is not False:
             raise SpecError("websocket", "must come with host or display", self.websocket)
 

@@ -33,7 +33,7 @@ def balloon() -> Flow[int]:
 def settle_balloon(size: int, timeout: float | None) -> Flow[int]:
     """Ask for `size` bytes and wait until the guest has given or taken all; what it has then.
 
-    Raises `TimedOut` when it does not get there within `timeout` seconds.
+    Raises `TimedOut` when `timeout` seconds pass without a change before it gets there.
     """
     yield from set_balloon(size)
     actual = yield from balloon()
