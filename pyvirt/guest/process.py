@@ -16,6 +16,7 @@ from typing import Protocol
 from attrs import frozen
 
 CHUNK = 256 << 10
+LINE = 1 << 20  # bytes of a line that are waited for: a guest may never send a newline
 
 
 @frozen
@@ -39,6 +40,7 @@ class Reader:
         self._consumed = consumed
         self._lock = threading.Lock()
         self._buffer = bytearray()
+        self._told = 0  # bytes at its head that flow control has counted as consumed
         self._over = False
         self._error: Exception | None = None
         self._waiting: tuple[Future[bytes], int] | None = None
@@ -65,14 +67,20 @@ class Reader:
         """The bytes as they come, in pieces, until the end."""
         return iter(lambda: self._next(CHUNK, None), b"")
 
+    def readline(self, limit: int = LINE, timeout: float | None = None) -> bytes:
+        """The next line with its newline; without, at the end or after `limit` bytes."""
+        line = b""
+        while len(line) < limit and (part := self._next(limit - len(line), timeout)):
+            head, newline, rest = part.partition(b"\n")
+            line += head + newline
+            if newline:
+                self._put_back(rest)
+                break
+        return line
+
     def lines(self) -> Iterator[bytes]:
         """Line by line, each with its newline; the last one as it is."""
-        rest = b""
-        for part in self:
-            *whole, rest = (rest + part).split(b"\n")
-            yield from (line + b"\n" for line in whole)
-        if rest:
-            yield rest
+        return iter(self.readline, b"")
 
     def feed(self, data: bytes) -> None:
         """For the carrier: `data` arrived."""
@@ -95,6 +103,12 @@ class Reader:
             future.cancel()  # so that what arrives now waits for the next reader
             raise
 
+    def _put_back(self, data: bytes) -> None:
+        """`data` was taken too early. The guest was told that there is room for it again."""
+        with self._lock:
+            self._buffer[:0] = data
+            self._told += len(data)
+
     def _serve(self) -> None:
         with self._lock:
             if self._waiting is None or not (self._buffer or self._over):
@@ -103,12 +117,14 @@ class Reader:
             if not future.set_running_or_notify_cancel():
                 return
             data = self._take(size)
+            known = min(self._told, len(data))
+            self._told -= known
         if data or self._error is None:
             future.set_result(data)
         else:
             future.set_exception(self._error)
-        if data:
-            self._consumed(len(data))
+        if len(data) > known:
+            self._consumed(len(data) - known)
 
     def _take(self, size: int) -> bytes:
         data = bytes(self._buffer[:size])

@@ -50,6 +50,10 @@ DYING = 0.2
 #: Seconds that QEMU gets to end itself when asked, before it is killed.
 QUIT = 5.0
 
+#: Resets without an agent's answer after which nobody waits for it any longer. One is normal
+#: at each start from warm, when SeaBIOS resets once more.
+MANY = 6
+
 #: The cause of an end that the guest announced by pvpanic, in QEMU's words.
 PANIC = "guest-panic"
 
@@ -72,6 +76,7 @@ class Engine:
         self.carriers: list[Carrier] = []
         self.consoles: dict[str, Console] = {}
         self.cause: str | None = None
+        self._resets = 0
         self._owner = os.getpid()
         self._numbers = itertools.count()
         self._closing = threading.Lock()
@@ -227,14 +232,30 @@ class Engine:
 
     def powered(self, event: Event) -> None:
         """What ran in the guest is gone: nobody there will answer what was asked."""
-        if event.name == "SHUTDOWN" and self.cause != PANIC:
-            self.cause = str(event.data.get("reason", "unknown"))
-        elif event.name == "GUEST_PANICKED":
+        if event.name == "RESET":
+            self._reset()
+            return
+        if event.name == "GUEST_PANICKED":
             self.cause = PANIC
-        why = f"the guest ended: {self.cause}" if self.cause else "the guest was reset"
-        tail = self.explain_waiting()
+        elif self.cause != PANIC:
+            self.cause = str(event.data.get("reason", "unknown"))
+        self._interrupt(self.carriers, f"the guest ended: {self.cause}")
+
+    def _reset(self) -> None:
+        """Who has not answered yet may still do so, unless the guest never gets that far."""
+        self._resets += 1
+        lost = [one for one in self.carriers if _answers(one)]
+        if lost:
+            self._resets = 0
+            self._interrupt(lost, "the guest was reset")
+        elif self._resets > MANY:
+            self._resets = 0
+            self._interrupt(self.carriers, "the guest resets again and again")
+
+    def _interrupt(self, carriers: list[Carrier], why: str) -> None:
+        tail = self.explain_waiting() if carriers else ""
         error = ClosedError(f"the agent in {self.vm.name}", f"{why}; {tail}" if tail else why)
-        for carrier in self.carriers:
+        for carrier in carriers:
             carrier.interrupt(error)
 
     def _died(self, future: Future[Exit]) -> None:
