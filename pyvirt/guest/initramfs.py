@@ -17,6 +17,7 @@ from attrs import frozen
 
 from pyvirt.errors import ProtocolError
 from pyvirt.guest import cpio, modules
+from pyvirt.guest.hardware import DORMANT
 from pyvirt.guest.modules import Module
 from pyvirt.guest.tree import Tree
 
@@ -98,7 +99,8 @@ def applets(busybox: bytes) -> list[str]:
 
 def script(text: str) -> bytes:
     """The user's script as a file that can be executed."""
-    return (text if text.startswith("#!") else f"#!/bin/sh\n{text}\n").encode()
+    full = text if text.startswith("#!") else f"#!/bin/sh\n{text}\n"
+    return full.encode("utf-8", "surrogateescape")
 
 
 def _skeleton(tree: Tree) -> None:
@@ -131,7 +133,8 @@ def _modules(tree: Tree, folder: str, found: Mapping[str, tuple[Module, bytes]])
     for name, (_, data) in found.items():
         tree.file(f"{folder}/{table[name].path}", modules.unsigned(data))
     tree.file(f"{folder}/modules.dep", modules.modules_dep(table).encode())
-    tree.file(f"{folder}/modules.alias", modules.modules_alias(table).encode())
+    awake = {name: module for name, module in table.items() if name not in DORMANT}
+    tree.file(f"{folder}/modules.alias", modules.modules_alias(awake).encode())
     tree.file(f"{folder}/modules.softdep", modules.modules_softdep(table).encode())
 
 

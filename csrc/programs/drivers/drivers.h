@@ -2,6 +2,7 @@
  *
  *   modules.c   the tables that depmod writes, and loading from them
  *   uevent.c    what the kernel says of devices that come, and those that are there
+ *   ahci.c      a controller that can be left alone
  *   network.c   addresses for network interfaces
  *   modprobe.c  the same tables for the kernel's and the user's own wishes
  *   main.c      the order of things
@@ -10,6 +11,7 @@
 #ifndef DRIVERS_H
 #define DRIVERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { PATH_SIZE = 512, CMDLINE_SIZE = 4096 };
@@ -38,9 +40,12 @@ void uevent_drain(int fd);
 /* Load the modules for all devices that are there now. */
 void uevent_walk(void);
 
+/* Whether the PCI device in this folder of sysfs is a SATA controller without any disk, and
+ * will never have one. */
+bool ahci_is_empty(const char *device, const char *alias);
+
 /* Give an interface its address: from the kernel's command line, or by DHCP. */
 void network_up(const char *interface);
-void network_loopback(void);
 
 int modprobe_main(int argc, char **argv);
 

@@ -38,11 +38,12 @@ static void load_listed(const char *path)
     free(names);
 }
 
-/* Run the user's script to its end, so that a guest that answers is a guest it has prepared. */
-static void run_user_script(void)
+/* Run the user's script to its end, so that a guest that answers is one it has prepared; the
+ * status with which it ended. */
+static int run_user_script(void)
 {
     if (access(USER_SCRIPT, X_OK) < 0)
-        return;
+        return 0;
     const pid_t child = fork();
     if (child == 0) {
         execl(USER_SCRIPT, USER_SCRIPT, (char *)NULL);
@@ -52,14 +53,16 @@ static void run_user_script(void)
     int status = 0;
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
-    if (child < 0 || status != 0)
-        complain("finish", USER_SCRIPT, child < 0 ? errno : ECANCELED);
+    if (child < 0)
+        return 126;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 static void serve(int events)
 {
     struct pollfd wanted = {.fd = events, .events = POLLIN};
 
+    setsid();
     signal(SIGCHLD, SIG_IGN); /* children that nobody asks about leave no zombies */
     for (;;)
         if (poll(&wanted, 1, -1) > 0)
@@ -82,12 +85,11 @@ int main(int argc, char **argv)
         load_listed("/etc/pyvirt/modules");
     uevent_walk();
     uevent_drain(events);
-    network_loopback();
     set_hostname();
-    run_user_script();
-    const pid_t child = fork();
-    if (child != 0)
-        return child < 0;
-    setsid();
-    serve(events);
+    const int status = run_user_script();
+    uevent_drain(events);
+    /* The agent waits for this process, and begins to serve; its child goes on. */
+    if (fork() == 0)
+        serve(events);
+    return status;
 }

@@ -151,11 +151,3 @@ void network_up(const char *interface)
     free(mac);
     close(fd);
 }
-
-void network_loopback(void)
-{
-    const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    up(fd, "lo");
-    close(fd);
-}

@@ -120,6 +120,21 @@ void uevent_drain(int fd)
     }
 }
 
+static void match_device(const char *bus, const char *name)
+{
+    char folder[PATH_SIZE], file[PATH_SIZE + 16];
+
+    snprintf(folder, sizeof folder, "%.200s/%.255s", bus, name);
+    snprintf(file, sizeof file, "%s/modalias", folder);
+    char *alias = file_read(file);
+    if (!alias)
+        return;
+    alias[strcspn(alias, "\n")] = '\0';
+    if (!ahci_is_empty(folder, alias))
+        modules_match(alias);
+    free(alias);
+}
+
 static void walk_bus(const char *bus)
 {
     char path[PATH_SIZE];
@@ -127,14 +142,8 @@ static void walk_bus(const char *bus)
     snprintf(path, sizeof path, "/sys/bus/%s/devices", bus);
     DIR *devices = opendir(path);
     for (struct dirent *device; devices && (device = readdir(devices));) {
-        char file[2 * PATH_SIZE];
-        snprintf(file, sizeof file, "%s/%s/modalias", path, device->d_name);
-        char *alias = device->d_name[0] == '.' ? NULL : file_read(file);
-        if (!alias)
-            continue;
-        alias[strcspn(alias, "\n")] = '\0';
-        modules_match(alias);
-        free(alias);
+        if (device->d_name[0] != '.')
+            match_device(path, device->d_name);
     }
     if (devices)
         closedir(devices);
