@@ -150,7 +150,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def seen() -> dict[str, object]:
     """What happened while pyvirt and then all of its modules were imported."""
-    command = [sys.executable, "-I", "-c", WATCH]
+    command = [sys.executable, "-I", "-B", "-c", WATCH]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     result: dict[str, object] = json.loads(said.stdout)
