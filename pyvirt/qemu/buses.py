@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 #: The properties that tell two places of a bus apart, beside the bus itself.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -33,15 +33,16 @@ class Companion:
 
 @frozen
 class Controller:
-    """A controller model: `count` places on the bus it brings, from `first` on.
+    """A controller model: `count` places on the bus it brings, when made with `properties`.
 
-    `limit` is how many a machine may have; `pci` says whether it takes a PCI slot itself.
+    `counts` are the properties that say how many, with QEMU's own defaults: the largest
+    counts. `limit` is how many a machine may have; `pci` says whether it takes a PCI slot.
     """
 
     model: str
     bus: str
     count: int
-    first: int = 0
+    counts: Mapping[str, int] = field(factory=dict)
     limit: int | None = None
     pci: bool = True
     properties: Mapping[str, Any] = field(factory=dict)
@@ -52,7 +53,7 @@ class Controller:
         """Every place behind controller `id`, which sits on bus `parent`, for a `driver`."""
         match self.bus:
             case "scsi":
-                for number in range(self.first, self.first + self.count):
+                for number in range(self.count):
                     yield {"bus": f"{id}.0", "scsi-id": number, "lun": 0}
             case "ide" | "floppy":
                 for number in range(self.count):
@@ -71,13 +72,23 @@ class Controller:
                 # The bus is called "sd-bus" whatever the id: only a path tells two apart.
                 yield {"bus": f"{parent}/{id}/sd-bus"}
 
-    def bus_of(self, id: str, parent: str) -> str:
-        """The first bus behind controller `id`."""
-        return str(next(self.places(id, parent))["bus"])
+    def given(self, properties: Mapping[str, Any]) -> Controller:
+        """This model as a user made it with `properties`."""
+        if not self.counts:
+            return self
+        return evolve(self, count=max(int(properties.get(k, n)) for k, n in self.counts.items()))
 
 
 def _scsi(model: str, targets: int) -> Controller:
     return Controller(model, "scsi", targets)
+
+
+def _xhci(model: str) -> Controller:
+    return Controller(model, "usb", 15, {"p2": 4, "p3": 4}, properties={"p2": 15, "p3": 15})
+
+
+def _serial(model: str) -> Controller:
+    return Controller(model, "virtio-serial", 31, {"max_ports": 31})
 
 
 _UHCI = tuple(Companion(f"ich9-usb-uhci{n + 1}", n, 2 * n) for n in range(3))
@@ -102,18 +113,18 @@ _MODELS = (
     # It answers at the fixed ISA ports 0x1f0 and 0x170, so there can be one.
     Controller("piix3-ide", "ide", 4, limit=1),
     Controller("piix4-ide", "ide", 4, limit=1),
-    Controller("qemu-xhci", "usb", 15, properties={"p2": 15, "p3": 15}),
-    Controller("nec-usb-xhci", "usb", 15, properties={"p2": 15, "p3": 15}),
+    _xhci("qemu-xhci"),
+    _xhci("nec-usb-xhci"),
     Controller("usb-ehci", "usb", 6),
     Controller("ich9-usb-ehci1", "usb", 6, function=7, companions=_UHCI),
     Controller("ich9-usb-ehci2", "usb", 6),
     Controller("piix3-usb-uhci", "usb", 2),
     Controller("piix4-usb-uhci", "usb", 2),
-    Controller("pci-ohci", "usb", 15, properties={"num-ports": 15}),
-    Controller("virtio-serial-pci", "virtio-serial", 31),
-    Controller("virtio-serial-pci-non-transitional", "virtio-serial", 31),
-    Controller("virtio-serial-pci-transitional", "virtio-serial", 31),
-    Controller("virtio-serial-device", "virtio-serial", 31),
+    Controller("pci-ohci", "usb", 15, {"num-ports": 3}, properties={"num-ports": 15}),
+    _serial("virtio-serial-pci"),
+    _serial("virtio-serial-pci-non-transitional"),
+    _serial("virtio-serial-pci-transitional"),
+    _serial("virtio-serial-device"),
     Controller("sdhci-pci", "sd", 1),
     Controller("isa-fdc", "floppy", 2, limit=1, pci=False),
 )

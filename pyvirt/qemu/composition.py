@@ -16,7 +16,6 @@ from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Adjusted, At, Part
 from pyvirt.qemu.topology import Topology, rank
 from pyvirt.qmp.flow import Command
-from pyvirt.qmp.flow import Command
 
 
 @frozen
@@ -94,11 +93,20 @@ class Composition:
     def _place(self, name: str, part: Part, source: str, *, plugged: bool) -> Placed:
         try:
             ports, place = self.topology.place(name, part.slot, plugged=plugged)
-            at = attrs.evolve(place, vm=self.vm)
+        except SpecError as error:  # The name may be another's, which keeps its place.
+            self._names.discard(name)
+            raise error.inside(source) from None
+        at = attrs.evolve(place, vm=self.vm)
+        try:
             options, needs = sort(part.options(at), source)
         except SpecError as error:
             self._forget(name)
+            for port in ports:
+                self.topology.release(port.id)
             raise error.inside(source) from None
+        for option in options:
+            if option.id == name and isinstance(option.properties, Mapping):
+                self.topology.offer(name, option.properties)
         made = tuple(attrs.evolve(port, source=f"{source} (topology)") for port in ports)
         self.placed[name] = Placed(part, at, made, options, needs)
         return self.placed[name]

@@ -57,9 +57,9 @@ def _device(qemu: Capabilities, properties: Mapping[str, Any]) -> _Lacks:
         yield f"device {driver}", [*qemu.devices, *qemu.aliases]
         return
     known = qemu.device(driver).properties
-    for name in properties:
+    for name, value in properties.items():
         # Of what QEMU tells no properties, nothing can be said.
-        if known and name not in known and name not in _ALWAYS:
+        if known and value is not None and name not in known and name not in _ALWAYS:
             yield f"property {name} of device {driver}", known
     if known:
         check_properties(properties, known)

@@ -141,8 +141,15 @@ class Topology:
             del self._ids[name]
             raise
         if slot.driver in CONTROLLERS:
-            self._hosts.append(_Host(name, CONTROLLERS[slot.driver], str(at.place.get("bus", ""))))
+            model = CONTROLLERS[slot.driver].given({})
+            self._hosts.append(_Host(name, model, str(at.place.get("bus", ""))))
         return made, at
+
+    def offer(self, name: str, properties: Mapping[str, Any]) -> None:
+        """Controller `name` was made with `properties`, which may say how many places it has."""
+        for number, host in enumerate(self._hosts):
+            if host.id == name:
+                self._hosts[number] = evolve(host, model=host.model.given(properties))
 
     def release(self, name: str) -> None:
         """Part `name` is gone: its place is free. Controllers that were made for it stay."""
@@ -203,8 +210,7 @@ class Topology:
 
     def _known(self, made: tuple[Option, ...]) -> tuple[Option, ...]:
         for option in made:
-            assert isinstance(option.properties, Mapping)
-            self._register(str(option.properties["id"]), "the PCI topology")
+            self._register(option.id, "the PCI topology")
         return made
 
     def _on_mmio(self, name: str, slot: Slot, plugged: bool) -> Mapping[str, Any]:
@@ -350,9 +356,17 @@ def _key(bus: str, place: Mapping[str, Any]) -> _Key:
     return (str(place.get("bus", bus)), *fields)
 
 
+# Virtio devices that exist for PCI only.
+_PCI_ONLY = ("virtio-vga", "virtio-mem", "virtio-pmem", "virtio-iommu")
+
+
 def _virtio(driver: str) -> bool:
     """Whether a device can sit on a virtio-mmio transport; one that names no driver may."""
-    return not driver or driver.startswith(("virtio-", "vhost-"))
+    return not driver or (
+        driver.startswith(("virtio-", "vhost-"))
+        and not driver.startswith(_PCI_ONLY)
+        and not driver.endswith("transitional")
+    )
 
 
 def _transports(count: int, group: str) -> Iterator[int]:

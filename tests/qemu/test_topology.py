@@ -335,6 +335,22 @@ def test_a_controller_of_the_user_is_used_before_one_is_made():
     assert layout.add("disk2", other).place == {"bus": "scsi1.0", "scsi-id": 0, "lun": 0}
 
 
+def test_a_controller_of_the_user_has_the_places_that_its_properties_say():
+    layout = Layout(BOARDS["q35"])
+    layout.add("mine", Slot("pci", driver="qemu-xhci"))
+    for number in range(5):
+        layout.add(f"usb{number}", Slot("usb"))
+    assert layout.at["usb3"].place == {"bus": "mine.0", "port": "4"}
+    assert layout.at["usb4"].place == {"bus": "usb5.0", "port": "1"}
+    layout.topology.offer("mine", {"driver": "qemu-xhci", "p2": 2, "p3": 8})
+    assert layout.add("usb6", Slot("usb", controller="mine")).place["port"] == "5"
+
+
+def test_virtio_that_is_made_for_pci_only_takes_no_transport():
+    with pytest.raises(SpecError, match="not there on machine microvm"):
+        Layout(BOARDS["microvm"]).add("vmem0", Slot("pci", driver="virtio-mem-pci"))
+
+
 def test_alone_means_alone():
     layout = Layout(BOARDS["q35"])
     layout.add("disk0", Slot("scsi", alone=True))
