@@ -26,10 +26,7 @@ from pyvirt.running import transfer
 from pyvirt.running.background import background
 from pyvirt.running.collect import Collect
 from pyvirt.running.live import Live
-from pyvirt.running.loop import Timer, loop
-
-GRACE = 2.0
-"""Seconds in which the guest must say that a command that was too late is gone."""
+from pyvirt.running.loop import loop
 
 _RECEIVE = 256 << 10
 _BUFFERS = 64  # in one sendmsg
@@ -236,7 +233,7 @@ class NativeAgent:
                 remote.send_end()
         on_cancel(handler.future, remote.cancel)
         if timeout is not None:
-            _limit(handler, timeout)
+            handler.limit_time(timeout)
         return handler.future
 
     def _live(self, kind: Kind, pairs: list[tuple[Tag, Value]]) -> Live:
@@ -392,22 +389,6 @@ class _Agreed(Handler):
 
     def lost(self, error: Exception) -> None:
         fail(self.future, error)
-
-
-def _limit(handler: Collect, seconds: float) -> None:
-    """Give `handler` so many seconds, and the guest a little more to end the command."""
-    timers: list[Timer] = []
-
-    def late() -> None:
-        handler.late(seconds)
-        timers.append(loop().later(GRACE, handler.give_up))
-
-    def settled(_: Future[Result[Any]]) -> None:
-        for timer in timers:
-            timer.cancel()
-
-    timers.append(loop().later(seconds, late))
-    handler.future.add_done_callback(settled)
 
 
 def _checked(result: Result[Any]) -> Result[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from pyvirt.errors import RunTimedOut
@@ -14,6 +15,10 @@ from pyvirt.guest.process import Exit
 from pyvirt.guest.result import Result, decoded
 from pyvirt.guest.session import Handler
 from pyvirt.running.background import background
+from pyvirt.running.loop import Timer, loop
+
+GRACE = 2.0
+"""Seconds in which the guest must say that a command that was too late is gone."""
 
 
 def words(command: Command) -> str | tuple[str, ...]:
@@ -24,7 +29,8 @@ def words(command: Command) -> str | tuple[str, ...]:
 class Collect(Handler):
     """Keeps what comes, up to `limit` bytes of each stream, and settles `future` at the end.
 
-    `taken` gives credit back, `cancel` ends the command in the guest.
+    `taken` gives credit back, `cancel` ends the command in the guest: both come from who
+    runs it.
     """
 
     def __init__(
@@ -37,6 +43,7 @@ class Collect(Handler):
         self.future: Future[Result[Any]] = Future()
         self.taken: Callable[[int, int], None]
         self.cancel: Callable[[], None]
+        self._timer: Timer
         self._command, self._limit, self._encoding = words(command), limit, encoding
         self._kept = {1: bytearray(), 2: bytearray()}
         self._cut = False
@@ -73,14 +80,17 @@ class Collect(Handler):
         if self._drain is not None:
             self._drain.start(self.taken, self._spilled)
 
-    def late(self, seconds: float) -> None:
-        """The time is up: end it in the guest, and wait for that."""
+    def limit_time(self, seconds: float) -> None:
+        """Give it so many seconds, and the guest a little more to end it."""
+        self._timer = loop().later(seconds, partial(self._time_is_up, seconds))
+        self.future.add_done_callback(lambda _: self._timer.cancel())
+
+    def _time_is_up(self, seconds: float) -> None:
         self._late = seconds
+        self._timer = loop().later(GRACE, self._give_up)
         self.cancel()
 
-    def give_up(self) -> None:
-        """The guest did not say in time that the command is gone."""
-        assert self._late is not None
+    def _give_up(self) -> None:
         fail(self.future, self._timed_out(False))
 
     def _spilled(self, error: BaseException) -> None:

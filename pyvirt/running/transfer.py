@@ -6,6 +6,7 @@ import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -33,13 +34,21 @@ def _size(file: BinaryIO) -> int | None:
         return len(file.getbuffer()) - file.tell() if isinstance(file, io.BytesIO) else None
 
 
-class _Count:
-    """Counts bytes and tells the user of them."""
+class Count:
+    """Counts bytes and tells the user of them. After `stop` it raises instead."""
 
     def __init__(self, progress: Progress | None, total: int | None) -> None:
         self.done, self.total, self._progress = 0, total, progress
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Nobody wants the rest."""
+        self._stopped = True
 
     def add(self, size: int) -> None:
+        """`size` bytes were moved."""
+        if self._stopped:
+            raise CancelledError
         self.done += size
         if self._progress is not None:
             self._progress(self.done, self.total)
@@ -49,7 +58,7 @@ def send(
     process: GuestProcess, parts: Iterable[bytes], total: int | None, progress: Progress | None
 ) -> int:
     """Write `parts` to the applet and wait until it did its work. The bytes sent."""
-    count = _Count(progress, total)
+    count = Count(progress, total)
     # Nobody reads any more: the applet's own words, further down, say why.
     with suppress(ClosedError):
         for part in parts:
@@ -63,7 +72,7 @@ def send(
 def receive(process: GuestProcess, sink: BinaryIO, progress: Progress | None) -> int:
     """Read what the applet writes into `sink`. The bytes read."""
     notes = _first_note(process)
-    count = _Count(progress, Fields(notes).number(Tag.SIZE))
+    count = Count(progress, Fields(notes).number(Tag.SIZE))
     for part in process.stdout:
         sink.write(part)
         count.add(len(part))
@@ -78,7 +87,7 @@ def send_tree(process: GuestProcess, source: str, progress: Progress | None) -> 
 
 def receive_tree(process: GuestProcess, target: str, progress: Progress | None) -> int:
     """Unpack the archive that the applet writes into `target`. The bytes read."""
-    count = _Count(progress, None)
+    count = Count(progress, None)
     ended = False
 
     def read(size: int) -> bytes:

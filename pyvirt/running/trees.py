@@ -42,12 +42,14 @@ def unpack(read: Callable[[int], bytes], target: str) -> None:
         entries = tar.Entries(read)
         modes: list[tuple[str, TarInfo]] = []
         for info in entries:
-            with _parent(root, info, entries) as (parent, name):
-                _create(parent, name, info, entries)
+            if not PurePosixPath(info.name).parts:
+                continue  # the directory itself, "./"
+            with _parent(root, info.name, entries) as (parent, name):
+                _create(root, parent, name, info, entries)
             if info.isdir():
                 modes.append((info.name, info))
         for _, info in reversed(modes):
-            with _parent(root, info, entries) as (parent, name):
+            with _parent(root, info.name, entries) as (parent, name):
                 _finish(parent, name, info)
     finally:
         os.close(root)
@@ -88,11 +90,11 @@ def _content(fd: int, size: int, path: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def _parent(root: int, info: TarInfo, entries: tar.Entries) -> Iterator[tuple[int, str]]:
+def _parent(root: int, path: str, entries: tar.Entries) -> Iterator[tuple[int, str]]:
     """The directory that holds the entry, reached without following a link, and its name."""
-    parts = PurePosixPath(info.name.rstrip("/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or "\0" in info.name:
-        reason = f"has an entry with the name {info.name!r}"
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in path:
+        reason = f"has an entry with the name {path!r}"
         raise ProtocolError("the guest's archive", reason, entries.offset)
     fd = os.dup(root)
     try:
@@ -105,16 +107,20 @@ def _parent(root: int, info: TarInfo, entries: tar.Entries) -> Iterator[tuple[in
         os.close(fd)
 
 
-def _create(parent: int, name: str, info: TarInfo, entries: tar.Entries) -> None:
+def _create(root: int, parent: int, name: str, info: TarInfo, entries: tar.Entries) -> None:
     if info.isdir():
         _make_directory(parent, name)
         return
-    if not (info.isreg() or info.issym()):
-        reason = f"has a device, pipe or hard link at {info.name!r}, which are not copied"
+    if not (info.isreg() or info.issym() or info.islnk()):
+        reason = f"has a device or pipe at {info.name!r}, which are not copied"
         raise ProtocolError("the guest's archive", reason, entries.offset)
     _remove(parent, name)
     if info.issym():
         os.symlink(info.linkname, name, dir_fd=parent)
+        return
+    if info.islnk():
+        with _parent(root, info.linkname, entries) as (other, base):
+            os.link(base, name, src_dir_fd=other, dst_dir_fd=parent, follow_symlinks=False)
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with open(os.open(name, flags, 0o600, dir_fd=parent), "wb") as file:

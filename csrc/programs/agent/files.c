@@ -63,27 +63,44 @@ struct target {
     bool exists, nameless;
 };
 
+/* One step on the way to a file that is not there yet: its real parent, and its name in that.
+ * A link that leads to nowhere is followed, as a shell's redirection would. */
+static int approach(struct target *t, char path[PATH_MAX])
+{
+    char copy[PATH_MAX], parent[PATH_MAX], link[PATH_MAX];
+
+    if (path[0] == 0 || path[strlen(path) - 1] == '/')
+        return EISDIR;
+    strcpy(copy, path); /* dirname() and basename() write into what they are given */
+    if (realpath(dirname(copy), parent) == NULL)
+        return errno;
+    strcpy(copy, path);
+    if (snprintf(t->path, PATH_MAX, "%s/%s", parent, basename(copy)) >= PATH_MAX)
+        return ENAMETOOLONG;
+    const ssize_t size = readlink(t->path, link, sizeof link - 1);
+    if (size < 0)
+        return 0;
+    link[size] = 0;
+    if (snprintf(path, PATH_MAX, "%s%s%s", *link == '/' ? "" : parent, *link == '/' ? "" : "/",
+                 link) >= PATH_MAX)
+        return ENAMETOOLONG;
+    return EAGAIN;
+}
+
 static int resolve(struct target *t, const char *path)
 {
-    char directory[PATH_MAX], name[PATH_MAX], parent[PATH_MAX];
+    char at[PATH_MAX];
+    int error = EAGAIN;
 
-    if (strlen(path) >= PATH_MAX - 32)
+    if (snprintf(at, sizeof at, "%s", path) >= (int)sizeof at)
         return ENAMETOOLONG;
-    t->exists = realpath(path, t->path) != NULL;
-    if (t->exists)
-        return stat(t->path, &t->old) < 0 ? errno : S_ISDIR(t->old.st_mode) ? EISDIR : 0;
-    if (errno != ENOENT)
-        return errno;
-    /* basename() and dirname() write into what they are given. */
-    strcpy(directory, path);
-    strcpy(name, path);
-    const char *base = basename(name);
-    if (path[strlen(path) - 1] == '/')
-        return EISDIR;
-    if (realpath(dirname(directory), parent) == NULL)
-        return errno;
-    return snprintf(t->path, sizeof t->path, "%s/%s", parent, base) >= (int)sizeof t->path
-        ? ENAMETOOLONG : 0;
+    for (int links = 0; error == EAGAIN && links < 40; links++) {
+        t->exists = realpath(at, t->path) != NULL;
+        if (t->exists)
+            return stat(t->path, &t->old) < 0 ? errno : S_ISDIR(t->old.st_mode) ? EISDIR : 0;
+        error = errno == ENOENT ? approach(t, at) : errno;
+    }
+    return error == EAGAIN ? ELOOP : error;
 }
 
 /* A file without a name is gone by itself when we are killed; not every file system has them. */
