@@ -25,6 +25,7 @@ _WORDS = (
     "cryptomgr.notests",
     "rodata=off",
     "initcall_blacklist=crypto_kdf108_init,load_system_certificate_list",
+    "memhp_default_state=online_movable",  # so that a DIMM plugged later can be unplugged
     "usb_storage.delay_use=0",  # otherwise every USB disk comes a second later
 )
 
