@@ -117,7 +117,7 @@ class VirtioGpu(Card):
     """virtio-gpu, by default with VGA registers, so that firmware has a screen too.
 
     `gl` draws 3D with the host's OpenGL and needs a display with ``gl``. `blob` resources
-    need `max_hostmem` bytes at most, and shared guest memory. On microvm there is no VGA.
+    need `max_hostmem` bytes at most, and shared guest memory. A microvm takes none with `vga`.
     """
 
     vga: bool = field(default=True, validator=boolean)

@@ -16,7 +16,8 @@ from pyvirt.qmp.flow import Command
 
 JSON_KINDS = frozenset({"device", "object", "blockdev", "netdev", "audiodev", "display"})
 
-# The property that the option's first word sets; it is written first and without its name.
+# The property that the option's first word sets; it is written first and without its name,
+# unless its value has a "=", before which QEMU would look for one.
 IMPLIED = {
     "machine": "type", "cpu": "model", "smp": "cpus", "m": "size", "chardev": "backend",
     "accel": "accel", "numa": "type", "tpmdev": "type", "display": "type", "fsdev": "fsdriver",
@@ -99,7 +100,7 @@ def keyval(properties: Mapping[str, Any], implied: str = "", prefix: str = "") -
             yield from keyval(value, prefix=f"{prefix}{key}.")
         elif isinstance(value, list):
             yield from keyval({str(i): item for i, item in enumerate(value)}, prefix=f"{prefix}{key}.")
-        elif key == implied and not prefix:
+        elif key == implied and not prefix and "=" not in str(value):
             yield _scalar(value)
         else:
             yield f"{prefix}{key}={_scalar(value)}"

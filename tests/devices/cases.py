@@ -98,7 +98,7 @@ VirtioFs("/usr/share/doc", "papers")
 VirtioFs("/usr/share/doc", "all", cache="always", sandbox="chroot", xattr=True, num_request_queues=2, queue_size=512, bootindex=4, program="/usr/libexec/virtiofsd", arguments=["--syslog"])
 VirtioFs("/usr/share/doc", "other", socket="/run/virtiofsd.sock")
 Ivshmem("1M")
-Ivshmem("4M", path="/dev/shm/pyvirt-test-ivshmem", master="on")
+Ivshmem("4M", path="/tmp/pyvirt-ivshmem", master="on")
 Ivshmem(memdev="shared0")
 IvshmemDoorbell("/run/ivshmem.sock", vectors=4, master="off")
 VfioPci("01:00.0")
@@ -187,9 +187,9 @@ def value(line: str) -> Any:
     )
 
 
-def part(line: str) -> Part:
-    """The part that a line describes."""
-    found = value(line)
+def part(line: str, folder: Path = Path("/tmp")) -> Part:
+    """The part that a line describes, with its files in `folder` instead of ``/tmp``."""
+    found = value(line.replace("/tmp/", f"{folder}/"))
     assert isinstance(found, Part)
     return found
 

@@ -14,7 +14,7 @@ from test_readback import ABSENT, OBJECTS
 from pyvirt.devices import StdVga, VirtioSerial, Watchdog, Xhci
 from pyvirt.machine.machine import Machine
 from pyvirt.qemu.option import Option
-from pyvirt.qemu.part import At, Part
+from pyvirt.qemu.part import At
 from pyvirt.qemu.render import QMP_COMMANDS, argv, commands
 
 pytestmark = needs_qemu
@@ -56,13 +56,13 @@ def state(lab: Lab, name: str) -> dict[str, Any]:
     return found
 
 
-def test_plugged_devices_equal_those_from_the_start():
-    parts: list[Part] = [part(line) for line in LINES]
+def test_plugged_devices_equal_those_from_the_start(tmp_path):
+    parts = [part(line, tmp_path) for line in LINES]
     with running(*THERE, *parts, machine=BOARD, words=OBJECTS) as cold:
         names = cold.composition.placed.keys() - {"video0", "xhci0", "virtio-serial0"}
         before = {name: state(cold, name) for name in names}
     with running(*THERE, machine=BOARD, words=OBJECTS) as hot:
-        plugged = [hot.plug(part(line)) for line in LINES]
+        plugged = [hot.plug(part(line, tmp_path)) for line in LINES]
         assert {name: state(hot, name) for name in plugged} == before
     assert len(LINES) > 30
 
@@ -78,14 +78,15 @@ NOT_HERE = re.compile(r"Piped|Pipe|HostSerial|HostParallel|peer|tls|Spice|Stdio|
 
 
 @pytest.mark.parametrize("line", [line for line in lines(BACKENDS) if not NOT_HERE.search(line)])
-def test_a_chardev_added_later_equals_one_from_the_start(line, qemu):
-    options = [item for item in value(line).options("late") if isinstance(item, Option)]
+def test_a_chardev_added_later_equals_one_from_the_start(line, qemu, tmp_path):
+    found = value(line.replace("/tmp/", f"{tmp_path}/"))
+    options = [item for item in found.options("late") if isinstance(item, Option)]
     for command in commands(options, {}):
         qemu.cmd(command.name, command.arguments)
-    found = filename(qemu)
+    late = filename(qemu)
     qemu.cmd("chardev-remove", id="late-chardev")
     with start(options) as cold:
-        assert plain(filename(cold)) == plain(found)
+        assert plain(filename(cold)) == plain(late)
         assert argv(options)[0] == "-chardev"
 
 

@@ -14,24 +14,33 @@ from support.qemu import Refused, needs_qemu, start
 
 from pyvirt.device import check_properties
 from pyvirt.devices import (
+    Audio,
     Balloon,
     Captured,
     Null,
     Pvpanic,
+    Qxl,
     Rng,
     Seed,
     Serial,
+    Spice,
+    SpiceChannel,
     StdVga,
+    Tcp,
     Tpm,
+    UsbAudio,
     UsbTablet,
     VirtioGpu,
     VirtioKeyboard,
     VirtioSerialPort,
+    VirtioSound,
     Vnc,
 )
+from pyvirt.errors import UnsupportedError
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At
 from pyvirt.qemu.render import resolve
+from pyvirt.running.probe import probe
 
 pytestmark = needs_qemu
 
@@ -74,8 +83,8 @@ def batches() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("batch", batches(), ids=lambda batch: f"{len(batch)}-parts")
-def test_qemu_says_what_was_described(batch):
-    parts = [part(line) for line in batch]
+def test_qemu_says_what_was_described(batch, tmp_path):
+    parts = [part(line, tmp_path) for line in batch]
     with running(*parts, words=OBJECTS) as lab:
         assert len(lab.composition.placed) == len(parts)
         agree(lab)
@@ -87,7 +96,7 @@ MICROVM = [
     Serial(),
     Rng(),
     Balloon(deflate_on_oom=True),
-    VirtioGpu(xres=640, yres=480),
+    VirtioGpu(vga=False, xres=640, yres=480),
     VirtioKeyboard(),
     VirtioSerialPort("org.example", Null()),
     Seed({"users": []}),
@@ -200,6 +209,40 @@ def test_screens_are_served():
         local = servers["vnc0"]["server"][0]
         assert (local["family"], local["service"]) == ("unix", str(lab.path("vnc0-socket")))
         assert servers["vnc2"]["server"][0]["family"] == "ipv6"
+
+
+def test_screens_are_served_over_spice():
+    with running(Qxl(), Spice(password="geheim"), Serial(SpiceChannel("vdagent"))) as lab:
+        spice = lab.qemu.cmd("query-spice")
+        assert (spice["enabled"], spice["auth"]) == (True, "spice")
+        lab.qemu.cmd("set_password", protocol="spice", password="other")
+    with running(Qxl(), Spice(image_compression="quic", agent_mouse=False)) as lab:
+        assert lab.qemu.cmd("query-spice")["auth"] == "none"
+        assert lab.path("spice0-socket").is_socket()
+
+
+def test_screens_and_ports_are_encrypted():
+    tls = ("-object", "tls-creds-anon,id=tls0,endpoint=server")
+    parts = [Vnc(display=8, to=99, tls_creds="tls0"), Serial(Tcp(0, server=True, tls_creds="tls0"))]
+    with running(*parts, words=tls) as lab:
+        (server,) = lab.qemu.cmd("query-vnc-servers")
+        assert server["auth"] == "vencrypt"
+        found = {c["label"]: c["filename"] for c in lab.qemu.cmd("query-chardev")}
+        assert found["serial0-chardev"].startswith("disconnected:tcp:127.0.0.1:")
+
+
+def test_what_this_qemu_lacks_is_told_before_a_start():
+    lacking = [VirtioSound(), VirtioGpu(gl=True), UsbAudio(audio=Audio("pa"))]
+    capabilities = probe("qemu-system-x86_64")
+    hints = []
+    for item in lacking:
+        items = item.options(At("x0"))
+        with pytest.raises(UnsupportedError) as caught:
+            capabilities.check([option for option in items if isinstance(option, Option)])
+        hints.append((caught.value.what, caught.value.hint))
+    if capabilities.version < (8, 2, 0):
+        assert hints[0][1] == "there is ich9-intel-hda with hda-duplex"
+    assert hints[2] == ("audiodev pa", "")
 
 
 def test_a_captured_port_listens_and_has_a_log():

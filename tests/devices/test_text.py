@@ -36,6 +36,7 @@ words = st.text(characters, min_size=1, max_size=12).filter(lambda text: text no
 @example(text=",,a=b,,,", name="a,path=b")
 @example(text="\"quoted' \\n %s {} <x>", name=" ")
 @example(text="on", name="-")
+@example(text="=", name="=")
 @example(text="línea\nzwei\t三", name="a\nb")
 @given(text=words, name=words)
 def test_any_text_survives(text, name):

@@ -18,9 +18,12 @@ from support.qemu import Refused, needs_qemu
 
 from pyvirt.devices import (
     DebugConsole,
+    File,
     FwCfg,
     IvshmemDoorbell,
+    Null,
     Parallel,
+    Pipe,
     Pvpanic,
     RingBuffer,
     Serial,
@@ -184,6 +187,26 @@ def serve(server: socket.socket) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [event]))]
         peer.sendmsg([struct.pack("<q", 0)], rights)
     peer.recv(1)
+
+
+def test_a_fifo_carries_a_serial_port(tmp_path):
+    os.mkfifo(tmp_path / "port.in")
+    os.mkfifo(tmp_path / "port.out")
+    out = os.open(tmp_path / "port.out", os.O_RDWR)
+    part = Serial(Pipe(tmp_path / "port"))
+    with Ports() as ports, running(part, words=ports.words, extra_fds=(ports.fd,)):
+        ports.write(COM1, ord("!"))
+        assert os.read(out, 10) == b"!"
+    os.close(out)
+
+
+def test_two_devices_share_a_multiplexed_port(tmp_path):
+    shared = Serial(File(tmp_path / "out", mux=True))
+    other = Serial(Null(), index=1, properties={"chardev": "serial0-chardev"})
+    with Ports() as ports, running(shared, other, words=ports.words, extra_fds=(ports.fd,)):
+        ports.write(COM1, ord("1"))
+        ports.write(0x2F8, ord("2"))
+        assert (tmp_path / "out").read_bytes() == b"12"
 
 
 def test_a_port_for_an_agent_has_our_end_of_a_socket():
