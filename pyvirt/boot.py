@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from attrs import field, frozen
 
 from pyvirt import fields
-from pyvirt.guest import Guest
+from pyvirt.guest import Guest, cmdline
+from pyvirt.nic import Nic, User
+from pyvirt.qemu.composition import Placed
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Late, Option
 
@@ -63,9 +65,34 @@ class Firmware:
 
 @frozen
 class GuestImage(Need):
-    """A built default guest: supplies ``<name>.kernel``, ``.initramfs`` and ``.append``."""
+    """A built default guest: supplies ``<name>.kernel``, ``.initramfs`` and ``.append``.
+
+    `words` are what this VM adds to the kernel's command line.
+    """
 
     guest: Guest
+    words: tuple[str, ...] = ()
+
+
+def guest_words(accel: str, parts: Iterable[Placed]) -> Iterator[str]:
+    """What the default guest is told of its VM: what QEMU's user networks would answer by DHCP.
+
+    Their addresses are up before the guest answers, where DHCP takes a second and a half.
+    """
+    if accel == "tcg":
+        yield cmdline.tcg()
+    for placed in parts:
+        part = placed.part
+        user = part.backend if isinstance(part, Nic) else None
+        if isinstance(part, Nic) and isinstance(user, User) and user.ipv4 is not False:
+            yield _address(part.address_in(placed.at), user)
+
+
+def _address(mac: str, user: User) -> str:
+    address = f"{user.guest}/{user.network.prefixlen}"
+    if user.restrict:  # libslirp then names neither gateway nor name server
+        return cmdline.ip(mac, address)
+    return cmdline.ip(mac, address, str(user.gateway), str(user.server))
 
 
 def guest_options(image: GuestImage) -> Iterator[Option | Need]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import attrs
 from attrs import frozen
 
-from pyvirt.boot import GuestImage, guest_options
+from pyvirt.boot import GuestImage, guest_options, guest_words
 from pyvirt.devices import Piped, Serial, VirtioSerialPort
 from pyvirt.errors import SpecError
 from pyvirt.guest import Guest
@@ -61,6 +62,7 @@ def plan(vm: VM) -> Plan:
     spares, _ = sort(composition.topology.spares(), "machine.hotplug_ports")
     everything = tuple(composition.placed.values())
     _check(vm, everything)
+    needs = [_informed(need, vm, everything) for need in needs]
     adjustments = tuple(command for placed in everything for command in placed.adjustments)
     return Plan((*options, *spares), tuple(needs), adjustments, composition)
 
@@ -110,6 +112,13 @@ def _boot(vm: VM) -> Iterator[Option | Need]:
         yield from guest_options(GuestImage("guest", source))
     elif source is not None:
         yield from source.options()
+
+
+def _informed(need: Need, vm: VM, everything: tuple[Placed, ...]) -> Need:
+    """A default guest learns of the VM around it."""
+    if not isinstance(need, GuestImage):
+        return need
+    return attrs.evolve(need, words=tuple(guest_words(vm.accel, everything)))
 
 
 def _parts(vm: VM) -> Iterator[tuple[Part, str]]:

@@ -98,6 +98,16 @@ class User(Backend):
         """The address that DHCP gives to the first guest; forwards lead to it by default."""
         return self.dhcpstart or _default(self.network, 0x020F)
 
+    @property
+    def gateway(self) -> IPv4Address:
+        """This host, as the guest's network sees it."""
+        return self.host or _default(self.network, 0x0202)
+
+    @property
+    def server(self) -> IPv4Address:
+        """The name server of the guest's network."""
+        return self.dns or _default(self.network, 0x0203)
+
     def options(self, wire: Wire) -> Iterator[Option | Need]:
         for number, forward in enumerate(self.guest_forwards):
             yield from forward.options(_name(wire, number))
@@ -165,8 +175,7 @@ def _default(net: IPv4Network, host: int) -> IPv4Address:
 def _check_ipv4(user: User) -> None:
     """The rules of QEMU's net_slirp_init()."""
     net = user.network
-    host = user.host or _default(net, 0x0202)
-    dns = user.dns or _default(net, 0x0203)
+    host, dns = user.gateway, user.server
     _inside("host", user.host, net)
     _inside("dhcpstart", user.dhcpstart, net)
     if user.restrict:

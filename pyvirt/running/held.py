@@ -222,7 +222,7 @@ def _guest(held: Held, need: GuestImage, *_: Any) -> None:
     held.values |= {
         f"{need.name}.kernel": str(built.kernel),
         f"{need.name}.initramfs": str(built.initramfs),
-        f"{need.name}.append": built.append,
+        f"{need.name}.append": " ".join((built.append, *need.words)),
     }
 
 

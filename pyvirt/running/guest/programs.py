@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pyvirt
 from pyvirt.errors import UnsupportedError
 from pyvirt.guest import elf
 from pyvirt.guest.initramfs import Programs
@@ -14,7 +13,7 @@ from pyvirt.running.guest.apt import Progress
 from pyvirt.running.guest.cache import Cache
 from pyvirt.running.guest.sources import Sources
 
-_OWN = Path(pyvirt.__file__).parent / "_native" / "bin"
+_OWN = Path(__file__).parents[2] / "_native" / "bin"
 
 
 def read(sources: Sources, cache: Cache, progress: Progress) -> Programs:
