@@ -10,7 +10,21 @@ from typing import Any
 
 
 class PyvirtError(Exception):
-    """The base of all errors that pyvirt raises itself."""
+    """The base of all errors that pyvirt raises itself.
+
+    They can be pickled, and copied: who waits together for what fails gets an error each,
+    or their tracebacks would pile up in one.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[PyvirtError], args: tuple[Any, ...], facts: dict[str, Any]) -> PyvirtError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class SpecError(PyvirtError, ValueError):
