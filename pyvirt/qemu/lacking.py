@@ -34,11 +34,29 @@ def check(qemu: Capabilities, options: Iterable[Option]) -> None:
 
     Where a QEMU told nothing of a kind of thing, nothing is refused: it will say so itself.
     """
+    options = list(options)
     for option in options:
         look = _LOOKS.get(option.kind)
         if look is not None and isinstance(option.properties, Mapping):
             for what, known in look(qemu, option.properties):
                 _refuse(qemu, option, what, known)
+    _check_count(qemu, options)
+
+
+def _check_count(qemu: Capabilities, options: Iterable[Option]) -> None:
+    """Raise when the machine takes fewer vCPUs than there are to be."""
+    machine, source = "", ""
+    smp: dict[str, Any] = {}
+    for option in options:
+        if option.kind == "machine" and isinstance(option.properties, Mapping):
+            machine = str(option.properties.get("type", machine))
+        elif option.kind == "smp" and isinstance(option.properties, Mapping):
+            smp, source = dict(option.properties), option.source
+    most = qemu.machine(machine).cpu_max if machine and smp else None
+    count = int(smp.get("maxcpus", smp.get("cpus", 1)))
+    if most is not None and count > most:
+        where = f"{qemu.name} on machine {machine}" + (f" ({source})" if source else "")
+        raise UnsupportedError(f"a number of {count} vCPUs", where, f"it takes at most {most}")
 
 
 def _refuse(qemu: Capabilities, option: Option, what: str, known: Collection[str]) -> None:

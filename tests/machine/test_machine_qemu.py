@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.qemu import Qemu, Refused, needs_qemu, start
 
-from pyvirt.errors import CommandError, SpecError
+from pyvirt.errors import CommandError, SpecError, TimedOut
 from pyvirt.machine import (
     CPU,
     DIMM,
@@ -42,7 +42,7 @@ from pyvirt.machine import (
 )
 from pyvirt.qemu.part import At
 from pyvirt.qemu.render import commands
-from pyvirt.qmp.flow import Command
+from pyvirt.qmp.flow import Command, Event, Until
 
 pytestmark = needs_qemu
 
@@ -277,6 +277,25 @@ def test_a_cpu_that_is_refused_takes_those_before_it_along():
     assert undo == Command("device_del", {"id": "cpu-0-0-0"})
     with pytest.raises(CommandError):
         flow.send({})
+
+
+def test_resizing_virtio_mem_waits_for_the_guest_and_says_how_far_it_came():
+    flow = flows.resize_virtio_mem("vmem0", 64 * M, timeout=5)
+    path = {"path": "/machine/peripheral/vmem0"}
+    wanted = {**path, "property": "requested-size", "value": 64 * M}
+    assert next(flow) == Command("qom-set", wanted)
+    ask = Command("qom-get", {**path, "property": "size"})
+    assert flow.send({}) == ask
+    until = flow.send(0)
+    assert isinstance(until, Until)
+    assert until.wants(Event("MEMORY_DEVICE_SIZE_CHANGE", {"id": "vmem0", "size": 2 * M}, 0.0))
+    assert flow.send(None) == ask
+    assert flow.send(32 * M) == until
+    with pytest.raises(TimedOut) as caught:
+        flow.throw(TimedOut("MEMORY_DEVICE_SIZE_CHANGE", 5))
+    assert str(caught.value) == (
+        "resizing vmem0 to 67108864 bytes took longer than 5 s: the guest holds 33554432"
+    )
 
 
 @pytest.mark.parametrize("secure", [False, True])

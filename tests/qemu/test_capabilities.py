@@ -172,6 +172,21 @@ def test_what_an_option_lacks_is_named_with_its_field(option, message):
     assert str(caught.value) == message
 
 
+def test_a_machine_takes_so_many_processors():
+    def machine(**count: int) -> list[Option]:
+        smp = Option("smp", count, "cpus.count")
+        more = Option("machine", {"memory-backend": "ram0"})
+        return [Option("machine", {"type": "q35"}), more, smp]
+
+    QEMU.check(machine(cpus=1, maxcpus=288))
+    with pytest.raises(UnsupportedError) as caught:
+        QEMU.check(machine(cpus=1, maxcpus=289))
+    assert str(caught.value) == (
+        "a number of 289 vCPUs is not available in QEMU 8.1.2 on machine q35 (cpus.count); "
+        "it takes at most 288"
+    )
+
+
 def test_what_is_there_passes():
     QEMU.check(
         [
