@@ -125,8 +125,8 @@ def _parts(vm: VM) -> Iterator[tuple[Part, str]]:
     """Every part with the field that holds it, in the order of their places."""
     for number, serial in enumerate(_serials(vm)):
         yield serial, f"serials[{number}]"
-    for agent in vm.channels:
-        yield VirtioSerialPort(PORTS[agent], Piped(), id=agent), "agents"
+    for number, agent in enumerate(vm.channels):
+        yield VirtioSerialPort(PORTS[agent], Piped(), id=agent), f"agents[{number}]"
     if vm.video is not None:
         yield vm.video, "video"
     for field in ("displays", "disks", "nics", "devices"):

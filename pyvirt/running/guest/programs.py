@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
+from pyvirt._native import program
 from pyvirt.errors import UnsupportedError
 from pyvirt.guest import elf
 from pyvirt.guest.initramfs import Programs
@@ -12,8 +12,6 @@ from pyvirt.running.guest import apt
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.guest.cache import Cache
 from pyvirt.running.guest.sources import Sources
-
-_OWN = Path(__file__).parents[2] / "_native" / "bin"
 
 
 def read(sources: Sources, cache: Cache, progress: Progress) -> Programs:
@@ -26,10 +24,10 @@ def read(sources: Sources, cache: Cache, progress: Progress) -> Programs:
 
 
 def _own(name: str, sources: Sources) -> bytes:
-    path = _OWN / name
+    path = program(name)
     if not path.is_file():
         hint = "build pyvirt with a C compiler and a static C library"
-        raise UnsupportedError(f"pyvirt's program {name}", str(_OWN), hint)
+        raise UnsupportedError(f"pyvirt's program {name}", str(path.parent), hint)
     return sources.read(path)
 
 
