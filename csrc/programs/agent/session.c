@@ -283,19 +283,26 @@ void session_flush(int milliseconds)
     }
 }
 
-/* The host let go. A virtio port stays and tells when somebody is there again. */
+/* The host let go, and what it still had sent is nobody's wish any more. A virtio port stays,
+ * and tells when somebody is there again; false when it does not. */
 static bool hung_up(void)
 {
+    ssize_t n;
+
     session_reset();
+    while ((n = read(port.fd, port.in, sizeof port.in)) > 0)
+        ;
     port.in_size = 0;
     port.readable = false;
-    return !agent.once;
+    return !agent.once && (n == 0 || errno == EAGAIN);
 }
 
 /* One turn for the port; false when it is gone for good. */
 bool session_turn(uint32_t events)
 {
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP))
+    if (events & (EPOLLHUP | EPOLLERR))
+        return hung_up();
+    if (events & EPOLLIN)
         port.readable = true;
     if (events & EPOLLOUT)
         port.writable = true;
@@ -309,8 +316,8 @@ bool session_turn(uint32_t events)
             port.in_size += (size_t)n;
         else if (n < 0 && errno == EAGAIN)
             port.readable = false;
-        else if (n == 0 || errno != EINTR)
-            return n == 0 && hung_up();
+        else
+            return hung_up();
     }
     return true;
 }
