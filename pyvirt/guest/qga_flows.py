@@ -37,15 +37,20 @@ _AS_USER = (
 _IN_DIRECTORY = 'cd -- "$1" || exit 126; shift; exec "$@"'
 _WRAPPERS = tuple(f"{name}: ".encode() for name in (_NAME, "setsid", "env", "setpriv", "id"))
 
-# Where the new file goes: behind symbolic links, which stay. Devices are written to, not
-# replaced. 21: EISDIR, 2: ENOENT.
+# Where the new file goes: behind symbolic links, which stay. Busybox's `readlink -f` is wrong
+# where the last one dangles, so they are followed here. Devices are written to, not replaced.
+# 21: EISDIR, 2: ENOENT, 40: ELOOP.
 _BEFORE_PUT = (
-    '[ -d "$1" ] && exit 21; p=$(readlink -f -- "$1") || exit 2; '
+    '[ -d "$1" ] && exit 21; p=$1; n=0; case $p in /*) ;; *) p=./$p ;; esac; '
+    'while [ -L "$p" ]; do n=$((n+1)); [ $n -le 40 ] || exit 40; '
+    'l=$(readlink -n -- "$p"; echo x); l=${l%x}; '
+    'case $l in /*) p=$l ;; *) p=${p%/*}/$l ;; esac; done; '
     '[ -d "${p%/*}/" ] || exit 2; '
     'if [ -e "$p" ] && ! [ -f "$p" ]; then echo d; else echo f; fi; printf %s "$p"'
 )
+_REFUSALS = {21: "Is a directory", 40: "Too many levels of symbolic links"}
 _AFTER_PUT = (
-    'if [ -e "$2" ]; then chown --reference="$2" -- "$1" || exit; fi; '
+    'if [ -e "$2" ]; then chown -- "$(stat -c %u:%g -- "$2")" "$1" || exit; fi; '
     'chmod -- "$3" "$1" && mv -fT -- "$1" "$2"'
 )
 
@@ -169,7 +174,7 @@ def put(parts: Iterable[bytes], path: str, mode: int, count: Callable[[int], Non
     """Write a file: whole under its name, or not at all; `count` hears of each piece."""
     code, said, _ = yield from script(["/bin/sh", "-c", _BEFORE_PUT, _NAME, path])
     if code:
-        raise refused(path, {21: "Is a directory"}.get(code, "No such file or directory"))
+        raise refused(path, _REFUSALS.get(code, "No such file or directory"))
     kind, _, real = said.decode("utf-8", "surrogateescape").partition("\n")
     if kind == "d":
         yield from write(parts, real, count)
@@ -264,7 +269,8 @@ def put_tree(
 
 def get_tree(path: str, draft: str, take: Callable[[bytes], object]) -> Flow[None]:
     """Pack a directory with the guest's own tar and read the archive."""
-    pack = 'cd -- "$2" && tar -cf "$1" --exclude="${1##*/}" .'
+    # An archive inside of what it holds is left out by every tar.
+    pack = 'cd -- "$2" && tar -cf "$1" .'
     try:
         code, _, said = yield from script(["/bin/sh", "-c", pack, _NAME, draft, path])
         if code:
