@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 
 
 def _to_files(value: Any) -> Mapping[str, bytes | Path]:
     if not isinstance(value, Mapping):
         raise SpecError("files", "must map paths in the guest to bytes or a Path", value)
-    return MappingProxyType({name: _contents(name, data) for name, data in value.items()})
+    return {name: _contents(name, data) for name, data in value.items()}
+
+
+# The agent mounts these before it does anything else.
+_MOUNTED = frozenset({"dev", "proc", "run", "sys", "tmp"})
 
 
 def _contents(name: Any, data: Any) -> bytes | Path:
     where = f"files[{name!r}]"
     if not isinstance(name, str) or not _is_absolute(name):
         raise SpecError(where, "must have an absolute path in the guest", name)
+    if PurePosixPath(name).parts[1] in _MOUNTED:
+        raise SpecError(where, "would be hidden by a file system that is mounted there", name)
     if isinstance(data, Path):
         return data
     if not isinstance(data, bytes | bytearray | memoryview):
@@ -54,12 +60,12 @@ class Guest:
     It has busybox, pyvirt's agent, drivers for all disks and network cards that QEMU can
     give it, and what is named here:
 
-    `files`: absolute paths in the guest → bytes, or a Path on the host whose contents and
-    permissions are taken.
+    `files`: absolute paths in the guest → bytes (executable when they begin as a script or
+    a program does), or a Path on the host whose contents and permissions are taken.
     `binaries`: programs, found on the host's PATH or in `packages`, brought with the shared
     libraries they need.
-    `packages`: Debian packages whose files are brought whole, documentation excepted;
-    downloaded as the user, not installed.
+    `packages`: Debian packages whose files are brought, documentation excepted, with the
+    libraries that their programs need; downloaded as the user, not installed.
     `modules`: kernel modules loaded at boot, hardware or not, before anything else runs.
     `init`: a script (text, for /bin/sh when it has no ``#!`` line; or a Path) that runs to
     its end before the agent answers: start what shall go on with ``&``.
@@ -78,5 +84,5 @@ class Guest:
     modules: tuple[str, ...] = field(default=(), converter=fields.to_tuple, validator=_is_names)
     init: str | Path | None = field(default=None, validator=_is_script)
     kernel: Path | None = field(default=None, converter=fields.to_path)
-    qga: bool = field(default=False, validator=attrs.validators.instance_of(bool))
+    qga: bool = field(default=False, validator=fields.kind(bool))
     append: str = field(default="", validator=fields.text)

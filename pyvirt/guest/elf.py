@@ -68,7 +68,7 @@ def read(data: bytes, name: str = "the file") -> Elf:
     """What the headers of ELF file *data* say; *name* is for the error."""
     try:
         return _read(data)
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         raise ProtocolError(name, f"is not a whole 64-bit ELF file ({error})", 0) from None
 
 

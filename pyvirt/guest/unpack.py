@@ -47,7 +47,8 @@ def _xz(data: bytes) -> bytes:
 
 
 def _lzma(data: bytes) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(data)
+    stream = lzma.LZMADecompressor(lzma.FORMAT_ALONE)
+    return _whole(stream.decompress(data), stream.eof)
 
 
 def _whole(data: bytes, ended: bool) -> bytes:

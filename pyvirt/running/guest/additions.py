@@ -17,6 +17,7 @@ from pyvirt.running.guest.apt import Progress
 from pyvirt.running.guest.cache import Cache
 from pyvirt.running.guest.sources import Sources
 
+_PROGRAMS = (b"#!", b"\x7fELF")
 _QGA = "/usr/sbin/qemu-ga"
 _PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
@@ -117,7 +118,7 @@ def _named_files(guest: Guest, sources: Sources) -> dict[str, File]:
     files: dict[str, File] = {}
     for path, given in guest.files.items():
         if isinstance(given, bytes):
-            files[path] = File(given)
+            files[path] = File(given, 0o755 if given.startswith(_PROGRAMS) else 0o644)
         elif given.is_file():
             files[path] = _file(given, sources)
         elif given.is_dir():

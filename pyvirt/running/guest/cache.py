@@ -26,6 +26,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from pyvirt.running.cache import cache_directory
 from pyvirt.running.guest.sources import Identity, identity
 
 _DAY = 86400
@@ -40,17 +41,11 @@ class Recipe:
     values: dict[str, str]
 
 
-def default_root() -> Path:
-    """The user's cache directory for pyvirt."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "pyvirt"
-
-
 class Cache:
     """The cache in directory *root*, made when it is first written to."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or default_root()
+        self.root = root or cache_directory()
 
     def recipe(self, key: str) -> Recipe | None:
         """What was built for *key*, if all it was made of and all it gave is unchanged."""
