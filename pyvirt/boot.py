@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
+from pyvirt.fields import frozen
 from pyvirt.guest import Guest, cmdline
 from pyvirt.nic import Nic, User
 from pyvirt.qemu.composition import Placed

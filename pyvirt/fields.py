@@ -1,10 +1,13 @@
-"""Converters and validators for descriptions: each fault is a `SpecError` naming the field."""
+"""What descriptions are made of: `frozen`, and converters and validators of fields.
+
+Each fault is a `SpecError` naming the field.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,6 +19,75 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+
+
+if TYPE_CHECKING:
+    from attrs import frozen as frozen
+else:
+
+    def frozen(cls: type | None = None, **options: Any) -> Any:
+        """`attrs.frozen`, with a repr of only what was given, of the fifty fields there may be."""
+        if cls is None:
+            return lambda cls: frozen(cls, **options)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = call
+        return attrs.frozen(cls, **options)
+
+
+def given(self: Any) -> Iterator[tuple[attrs.Attribute[Any], Any]]:
+    """The fields of a description that differ from their defaults, with their values."""
+    for field in attrs.fields(type(self)):
+        value = getattr(self, field.name)
+        if field.init and (field.default is attrs.NOTHING or value != default(self, field)):
+            yield field, value
+
+
+def call(self: Any) -> str:
+    """The call that makes `self`: evaluated, it gives an equal value (secrets excepted)."""
+    return f"{type(self).__name__}({', '.join(_arguments(self))})"
+
+
+def _arguments(self: Any) -> Iterator[str]:
+    """First those whose names would tell nothing new: what must be given, and the first."""
+    shown = {
+        field.alias: repr(sized(value)) if field.converter is to_size else written(value)
+        for field, value in given(self)
+        if field.repr
+    }
+    order = [field for field in attrs.fields(type(self)) if field.init and not field.kw_only]
+    for place, field in enumerate(order):
+        if field.alias not in shown or (place and field.default is not attrs.NOTHING):
+            break
+        yield shown.pop(field.alias)
+    for alias, value in shown.items():
+        yield f"{alias}={value}"
+
+
+def default(self: Any, field: attrs.Attribute[Any]) -> Any:
+    """What `field` of `self` is when it is not given; `attrs.NOTHING` when it must be."""
+    made: Any = field.default
+    if isinstance(made, attrs.Factory):  # type: ignore[arg-type]
+        made = made.factory(self) if made.takes_self else made.factory()
+    how: Any = field.converter
+    if how is None or made is attrs.NOTHING:
+        return made
+    if not hasattr(how, "takes_self"):
+        return how(made)
+    more = [*[self] * how.takes_self, *[field] * how.takes_field]
+    return how.converter(made, *more)
+
+
+def written(value: Any) -> str:
+    """`value` as a program would write it: paths whatever the system, mappings as literals."""
+    if isinstance(value, PurePath):
+        return f"Path({str(value)!r})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k!r}: {written(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(written, value))}{',' * (len(value) == 1)})"
+    return repr(value)
 
 
 def size(value: int | str, field: str) -> int:
@@ -31,6 +103,14 @@ def size(value: int | str, field: str) -> int:
     number, unit = match.groups()
     bytes_ = float(number) * (1 << _UNITS[unit.lower()]) if "." in number else 0
     return int(bytes_) if bytes_ else int(number.split(".")[0]) << _UNITS[unit.lower()]
+
+
+def sized(value: int) -> int | str:
+    """`value` bytes as a person writes them, where that loses nothing: "512M", 1000."""
+    for unit, shift in reversed(_UNITS.items()):
+        if shift and value > 0 and value % (1 << shift) == 0:
+            return f"{value >> shift}{unit.upper()}"
+    return value
 
 
 def _convert_size(value: Any, field: attrs.Attribute[Any]) -> int | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields, html
 from pyvirt.boot import Firmware, Kernel
 from pyvirt.errors import SpecError
 from pyvirt.explanation import Explanation
+from pyvirt.fields import frozen
 from pyvirt.guest import Guest
 from pyvirt.machine import CPU, Bios, IOThread, Machine, Memory
 from pyvirt.nic import Nic
@@ -55,7 +55,7 @@ def _optional_tuple(value: Any) -> tuple[Any, ...] | None:
     return None if value is None else tuple(value)
 
 
-@frozen(kw_only=True, repr=False)
+@frozen(kw_only=True)
 class VM:
     """A virtual machine.
 
@@ -166,21 +166,8 @@ class VM:
 
         return RunningVM.start(self, timeout=timeout)
 
-    def _given(self) -> Iterator[tuple[str, Any]]:
-        """The fields that differ from their defaults, and the name."""
-        blank = _DEFAULTS.get("vm") or _DEFAULTS.setdefault("vm", VM())
-        for attribute in attrs.fields(VM):
-            value = getattr(self, attribute.name)
-            if attribute.name == "name" or value != getattr(blank, attribute.name):
-                yield attribute.name, value
-
-    def __repr__(self) -> str:
-        return f"VM({', '.join(f'{name}={value!r}' for name, value in self._given())})"
-
     def _repr_html_(self) -> str:
-        rows: dict[str, Any] = {name: value for name, value in self._given() if name != "name"}
+        given = {field.name: fields.written(value) for field, value in fields.given(self)}
+        rows: dict[str, Any] = {name: given[name] for name in given if name != "name"}
         rows["command line"] = self.command_line()
         return html.card(f"VM {self.name}", rows)
-
-
-_DEFAULTS: dict[str, VM] = {}

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import present, unix_path
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need, Socketpair, TemporaryPath
 from pyvirt.qemu.option import Late, Option
 

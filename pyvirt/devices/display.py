@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import present, unix_path
 from pyvirt.disk.secret import Secret
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need, TemporaryPath
 from pyvirt.qemu.option import Late, Option
 from pyvirt.qemu.part import At, Slot

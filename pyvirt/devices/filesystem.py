@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import Attached, present
 from pyvirt.devices.backend import boolean, chardev_id
 from pyvirt.disk.throttle import Throttle
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Companion, Need
 from pyvirt.qemu.option import Late, Option
 from pyvirt.qemu.part import At

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need, TemporaryFile
 from pyvirt.qemu.option import Late, Option
 from pyvirt.qemu.part import At, Slot

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import Attached, only_for
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At, Slot

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices import yamljson
 from pyvirt.devices.attached import Attached
 from pyvirt.devices.iso9660 import image
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need, TemporaryFile
 from pyvirt.qemu.option import Late, Option
 from pyvirt.qemu.part import At, Slot

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import Attached, only_for
 from pyvirt.devices.backend import Backend, Piped, boolean, chardev_id
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import HostPath, Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At, Slot

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import Attached
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import HostPath, Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.disk.backend import default_format
@@ -16,6 +16,7 @@ from pyvirt.disk.format import FROM_IMAGE, BackingNode, to_backing
 from pyvirt.disk.node import BlockNode
 from pyvirt.disk.secret import Secret, to_secret
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At
@@ -56,7 +57,7 @@ def _number(low: int, high: int) -> Any:
     return field(default=None, validator=fields.optional(fields.between(low, high)), kw_only=True)
 
 
-@frozen(repr=False)
+@frozen
 class Disk(Drive):
     """A disk: the image `file` of `format`, as a device on `bus`.
 

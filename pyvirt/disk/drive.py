@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.disk.backend import CACHES, nodes
@@ -18,6 +17,7 @@ from pyvirt.disk.node import BlockNode
 from pyvirt.disk.rules import DEVICE_FIELDS, check
 from pyvirt.disk.throttle import Throttle
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At, Slot
@@ -67,7 +67,7 @@ def to_wwn(value: int | str | None) -> int | None:
 _flag = fields.optional(fields.kind(bool))
 
 
-@frozen(repr=False)
+@frozen
 class Drive:
     """A device that holds an image or a medium.
 
@@ -119,21 +119,6 @@ class Drive:
         # Names that grow too long, and what a node says as well, show in the options alone.
         for _ in self.options(At(self.id or f"{self.prefix}0")):
             pass
-
-    def __repr__(self) -> str:
-        """The fields that were given, of the fifty there are."""
-        given = (
-            f"{a.name}={getattr(self, a.name)!r}"
-            for a in attrs.fields(type(self))
-            if a.repr and getattr(self, a.name) != self._default(a)
-        )
-        return f"{type(self).__name__}({', '.join(given)})"
-
-    def _default(self, field: attrs.Attribute[Any]) -> Any:
-        made: Any = field.default
-        if not hasattr(made, "factory"):
-            return made
-        return made.factory(self) if made.takes_self else made.factory()
 
     @property
     def drivers(self) -> tuple[str, ...]:

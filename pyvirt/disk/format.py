@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.disk.local import to_node
@@ -15,6 +15,7 @@ from pyvirt.disk.node import BlockNode
 from pyvirt.disk.remote import URL_SCHEMES
 from pyvirt.disk.secret import Secret, to_secret
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.option import NULL
 
 #: Formats whose images may lie over another image.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.disk.filename import filename, to_filename
 from pyvirt.disk.node import BlockNode
+from pyvirt.fields import frozen
 
 AIO = ("threads", "native", "io_uring")
 

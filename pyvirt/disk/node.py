@@ -12,11 +12,12 @@ from collections.abc import Generator, Mapping
 from typing import Any, TypeAlias
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.disk.secret import Secret
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import NULL, Option
 

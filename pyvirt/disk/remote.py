@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.disk.node import BlockNode
 from pyvirt.disk.secret import Secret, to_secret
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 
 #: The drivers that Debian ships apart from QEMU.
 EXTRA_DRIVERS = frozenset({"http", "https", "ftp", "ftps", "rbd", "iscsi", "gluster", "ssh", "nfs"})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.disk.bus import BUSES
 from pyvirt.disk.drive import Drive, to_wwn
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At
@@ -17,7 +18,7 @@ from pyvirt.qemu.part import At
 _text = fields.optional(fields.text)
 
 
-@frozen(repr=False)
+@frozen
 class CDROM(Drive):
     """A CD-ROM drive with the ISO image `file`, or empty.
 
@@ -58,7 +59,7 @@ class CDROM(Drive):
         return True
 
 
-@frozen(repr=False)
+@frozen
 class Floppy(Drive):
     """A floppy drive with the image `file`, or empty.
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.qemu.need import Need, TemporaryFile
 from pyvirt.qemu.option import Late, Option
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt.errors import SpecError
-from pyvirt.fields import between, name, optional, positive, text, to_tuple
+from pyvirt.fields import between, frozen, name, optional, positive, text, to_tuple
 from pyvirt.qemu.option import Option
 
 # What -cpu means when nothing else is said; flags need a model in front of them.

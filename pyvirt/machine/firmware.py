@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt.errors import SpecError, UnsupportedError
-from pyvirt.fields import kind, text, to_path
+from pyvirt.fields import frozen, kind, text, to_path
 from pyvirt.qemu.need import CopiedFile, Need
 from pyvirt.qemu.option import Late, Option
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt.errors import SpecError
-from pyvirt.fields import between, choice, kind, optional, positive, to_size
+from pyvirt.fields import between, choice, frozen, kind, optional, positive, to_size
 from pyvirt.qemu.option import Option
 
 _TYPE = re.compile(r"pc|q35|microvm|none|pc-i440fx-\d+\.\d+|pc-q35-\d+\.\d+")

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from pyvirt.errors import SpecError
 from pyvirt.fields import (
     between,
     choice,
     each,
+    frozen,
     kind,
     name,
     optional,

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, permutations
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt.errors import SpecError
-from pyvirt.fields import between, choice, each, optional, positive, to_size, to_tuple
+from pyvirt.fields import between, choice, each, frozen, optional, positive, to_size, to_tuple
 from pyvirt.qemu.option import Option
 
 _node = between(0, 127)

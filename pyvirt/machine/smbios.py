@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
-from pyvirt.fields import between, each, kind, optional, text, to_tuple
+from pyvirt.fields import between, each, frozen, kind, optional, text, to_tuple
 from pyvirt.qemu.option import Option
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import present
+from pyvirt.fields import frozen
 from pyvirt.nic.rate import Rate
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import Attached, present
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.nic import mac as macs
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.nic.features import Control, Offloads, to_offloads

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import present
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 
 
 def _bit() -> Any:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.nic.internet import to_ipv4
 from pyvirt.qemu.option import Option
 

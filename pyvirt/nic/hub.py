@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option

@@ -7,10 +7,11 @@ from ipaddress import ip_address
 from typing import Any
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.nic.forward import Forward
 from pyvirt.nic.mac import to_mac

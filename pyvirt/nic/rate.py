@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 
 #: Seconds of traffic that may pass at once, unless `Rate.burst` says how much.
 BURST = 0.1

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.nic.address import Address, Fd, Inet, Vsock
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.qemu.need import Need

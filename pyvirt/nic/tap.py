@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.qemu.need import GivenFds, Need, TapFds, VhostFds
 from pyvirt.qemu.option import Late, Option

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import present
 from pyvirt.errors import SpecError
+from pyvirt.fields import frozen
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.nic.forward import Forward, GuestForward
 from pyvirt.nic.internet import to_ipv4, to_ipv6, to_network4, to_network6

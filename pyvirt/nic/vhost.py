@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from attrs import field, frozen
+from attrs import field
 
 from pyvirt import fields
 from pyvirt.devices.attached import unix_path
+from pyvirt.fields import frozen
 from pyvirt.nic.backend import Backend, Wire
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option

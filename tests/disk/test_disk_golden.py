@@ -420,5 +420,5 @@ def test_nvme_always_has_a_serial_number():
 
 
 def test_the_repr_shows_what_was_given():
-    assert repr(Disk("a", "raw", bus="scsi")) == "Disk(file='a', format='raw', bus='scsi')"
+    assert repr(Disk("a", "raw", bus="scsi")) == "Disk('a', format='raw', bus='scsi')"
     assert repr(CDROM()) == "CDROM()"
