@@ -1,0 +1,78 @@
+"""Any text and any path in a description arrives at QEMU as it was."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support.qemu import needs_qemu
+
+from pyvirt import VM, Disk, Firmware, SpecError
+from pyvirt.devices import File as FileBackend
+from pyvirt.devices import FwCfg, Serial
+from pyvirt.machine import Machine
+
+TEXTS = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40
+)
+NASTY = "a,b=c,,d \"e' $(f) `g` \\n 日本 \t\n,on"
+
+
+@given(TEXTS)
+@example(NASTY)
+def test_a_command_line_survives_a_shell(text: str) -> None:
+    vm = VM(name=text, disks=[Disk(f"/d/{text}", format="raw")])
+    assert shlex.split(vm.command_line()) == vm.argv()
+
+
+@given(TEXTS)
+@example(NASTY)
+def test_a_file_name_is_one_json_string(text: str) -> None:
+    [word] = [w for w in VM(disks=[Disk(f"/d/{text}")]).argv() if '"disk0-file"' in w]
+    assert json.loads(word)["file"]["filename"] == f"/d/{text}"
+
+
+@needs_qemu
+@pytest.mark.timeout(120)
+@settings(max_examples=25, deadline=None)
+@given(name=TEXTS, path=TEXTS)
+@example(name=NASTY, path="file,with=commas,,and more")
+def test_qemu_reads_names_and_paths_as_they_were(name: str, path: str) -> None:
+    vm = VM(
+        name=name,
+        machine=Machine("q35", hotplug_ports=0),
+        boot=Firmware(),
+        memory="64M",
+        accel="tcg",
+        paused=True,
+        agents=(),
+        serials=[Serial(FileBackend("/dev/null", logfile=None))],
+        devices=[FwCfg("opt/test", string=path)],
+    )
+    with vm.start() as running:
+        assert running.qmp.query_name() == {"name": name}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"memory": "lots"}, "size must be bytes or text such as '512M', got 'lots'"),
+        ({"cpus": 0}, "count must be from 1 to 4096, got 0"),
+        ({"accel": "hvf"}, "accel must be one of auto, kvm, tcg, got 'hvf'"),
+        ({"name": "a\0b"}, "name must be text without NUL, got 'a\\x00b'"),
+        ({"agents": ["ssh"]}, "agents must be one of pyvirt, qga, got 'ssh'"),
+        ({"uuid": "7"}, "uuid must be a UUID, got '7'"),
+        ({"disks": "data.qcow2"}, "disks must be a list, got 'data.qcow2'"),
+        ({"disks": [Disk("a", bootindex=1), Disk("b", bootindex=1)]},
+         "disk1.bootindex must be unique, and disk0 has the same, got 1"),
+        ({"machine": "none", "disks": [Disk("a")]},
+         "disks[0].bus is not there on machine none, got 'pci'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_its_field(fields: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        VM(**fields)  # type: ignore[arg-type]
+    assert str(caught.value) == sentence
