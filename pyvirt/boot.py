@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from attrs import field
@@ -75,6 +76,11 @@ class GuestImage(Need):
     words: tuple[str, ...] = ()
 
 
+#: How many cards are told their address; the others ask by DHCP. Linux on x86 reads 2,048
+#: bytes of its command line, and hangs in PVH's early code when there are more.
+MOST_ADDRESSES = 12
+
+
 def guest_words(accel: str, parts: Iterable[Placed]) -> Iterator[str]:
     """What the default guest is told of its VM: what QEMU's user networks would answer by DHCP.
 
@@ -82,6 +88,10 @@ def guest_words(accel: str, parts: Iterable[Placed]) -> Iterator[str]:
     """
     if accel == "tcg":
         yield cmdline.tcg()
+    yield from islice(_addresses(parts), MOST_ADDRESSES)
+
+
+def _addresses(parts: Iterable[Placed]) -> Iterator[str]:
     for placed in parts:
         part = placed.part
         user = part.backend if isinstance(part, Nic) else None
