@@ -5,7 +5,7 @@
                                    (2 + 2)       (short)   (true)
 
 Sources: ECMA-119 and the Joliet specification. Numbers are written in both byte orders
-where the standard says so. The same files give the same bytes: all dates are left out.
+where the standard says so. The same files give the same bytes: all dates are the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ SECTOR = 2048
 _PRIMARY, _JOLIET = 23, 24
 _TABLES = {_PRIMARY: (19, 20), _JOLIET: (21, 22)}
 _FIRST_FILE = 25
-_NO_DATE = bytes(7)
+# 1 January 2000: a date that was left out is 1900 to some readers, and 2036 to Linux.
+_DATE = bytes([100, 1, 1, 0, 0, 0, 0])
 _NO_LONG_DATE = b"0" * 16 + b"\0"
 
 
@@ -111,7 +112,7 @@ def _record(name: bytes, sector: int, size: int, directory: bool = False) -> byt
         struct.pack("<BB", length, 0),
         _both32(sector),
         _both32(size),
-        _NO_DATE,
+        _DATE,
         struct.pack("<BBB", flags, 0, 0),
         _both16(1),
         struct.pack("<B", len(name)),
