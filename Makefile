@@ -34,7 +34,7 @@ build-packages := gcc libc6-dev $(if $(debian-python),python3-dev python3-venv)
 demo-packages := $(build-packages) qemu-system-x86 qemu-utils
 # Machines, media and tools that the tests start for real, and sanitizers for the C.
 test-packages := $(demo-packages) qemu-block-extra ovmf swtpm seabios iproute2 passt \
-	grub-rescue-pc ipxe ipxe-qemu memtest86+ debian-installer-12-netboot-amd64 \
+	grub-rescue-pc ipxe ipxe-qemu memtest86+ debian-installer-12-netboot-amd64 tesseract-ocr \
 	clang llvm libclang-rt-dev
 
 define install-missing

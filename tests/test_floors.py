@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "_native"},
     {"fields", "html"},
-    {"qemu", "qmp"},
-    {"device", "devices", "disk", "flows", "guest", "machine", "nic"},
+    {"qemu", "qmp", "screen"},
+    {"catalogue", "device", "devices", "disk", "flows", "guest", "machine", "nic"},
     {"boot", "explanation", "plan", "vm"},
     {"running"},
     {"aio", "cli", "demo"},

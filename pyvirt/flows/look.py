@@ -14,10 +14,11 @@ POINTER_MAX = 0x7FFF
 BUTTONS = ("left", "middle", "right", "wheel-up", "wheel-down", "side", "extra")
 
 
-def screenshot(path: str, device: str | None, head: int) -> Flow[None]:
-    """Write a PNG of the screen to `path` (``screendump``)."""
+def screenshot(path: str, device: str | None, head: int, *, png: bool = True) -> Flow[None]:
+    """Write the screen to `path` (``screendump``): a PNG, or a PPM, which every QEMU can."""
     where = {"device": device, "head": head} if device is not None else {}
-    yield Command("screendump", {"filename": path, "format": "png", **where})
+    form = {"format": "png"} if png else {}
+    yield Command("screendump", {"filename": path, **form, **where})
 
 
 def point(x: float, y: float) -> Flow[None]:

@@ -11,6 +11,11 @@ from pyvirt.running.screen import Screenshot
 _PROGRAM = "tesseract"
 
 
+def installed() -> bool:
+    """Whether this host has the reader."""
+    return shutil.which(_PROGRAM) is not None
+
+
 def find() -> str:
     """The reader's path; `UnsupportedError` where none is installed."""
     path = shutil.which(_PROGRAM)

@@ -89,6 +89,7 @@ class RunningVM:
 
     # Looking
     screenshot = blocking(Acts.screenshot)
+    screen_text = blocking(Acts.screen_text)
     send_keys = blocking(Acts.send_keys)
     type_text = blocking(Acts.type_text)
     point = blocking(Acts.point)

@@ -210,13 +210,14 @@ def test_figures(guest: RunningVM) -> None:
     assert guest.info()["status"]["status"] == "running"
 
 
-def test_reading_the_screen_wants_a_reader(guest: RunningVM) -> None:
-    import shutil
-
-    if shutil.which("tesseract"):
-        pytest.skip("tesseract is installed")
-    with pytest.raises(UnsupportedError, match="tesseract-ocr"):
-        guest.wait_for(text="login:")
+def test_the_text_on_the_screen_is_read_and_waited_for(guest: RunningVM) -> None:
+    assert guest.screen_text().splitlines()[0].startswith("SeaBIOS (version ")
+    match = guest.wait_for(text=r"Booting from (\w+)", timeout=20)
+    assert match is not None
+    assert match.group(1) == "ROM"
+    with pytest.raises(TimedOut) as caught:
+        guest.wait_for(text="never", timeout=0.2)
+    assert str(caught.value).startswith("'never' on the screen took longer than 0.2 s: it shows")
 
 
 def test_a_port_is_waited_for_and_forwarded(guest: RunningVM) -> None:

@@ -8,9 +8,13 @@ from typing import Any
 from pyvirt.flows import keys, look
 from pyvirt.flows.steps import Act
 from pyvirt.qmp.flow import Command
+from pyvirt.running import ocr
 from pyvirt.running.acts.base import Base
 from pyvirt.running.screen import Screenshot
 from pyvirt.running.usage import Usage
+from pyvirt.running.waits import aside
+from pyvirt.screen.picture import picture
+from pyvirt.screen.text import Reading, read
 
 
 class Look(Base):
@@ -18,10 +22,37 @@ class Look(Base):
 
     def screenshot(self, device: str | None = None, head: int = 0) -> Act[Screenshot]:
         """The screen as a PNG (``screendump``), of `device` where there are several."""
-        path = self.engine.directory / f"screen{self.engine.number()}.png"
+        return Screenshot((yield from self._dump(device, head, png=True)))
+
+    def screen_text(self, device: str | None = None, head: int = 0) -> Act[str]:
+        """The text on the screen, line by line.
+
+        The letters of firmware, boot loaders and text modes are read exactly. Other screens
+        are read as well as tesseract can; `UnsupportedError` where it is not installed.
+        """
+        exact, other = yield from self.read_screen(device, head)
+        if exact.certain:
+            return exact.text
+        if other is None:
+            ocr.find()
+        return other or ""
+
+    def read_screen(
+        self, device: str | None = None, head: int = 0
+    ) -> Act[tuple[Reading, str | None]]:
+        """The letters on the screen, and where they are not all what tesseract reads there."""
+        dump = yield from self._dump(device, head, png=False)
+        exact: Reading = yield aside(lambda: read(picture(dump)))
+        if exact.certain or not ocr.installed():
+            return exact, None
+        shot = yield from self.screenshot(device, head)
+        return exact, (yield aside(lambda: ocr.read(shot)))
+
+    def _dump(self, device: str | None, head: int, *, png: bool) -> Act[bytes]:
+        path = self.engine.directory / f"screen{self.engine.number()}"
         try:
-            yield from look.screenshot(str(path), device, head)
-            return Screenshot(path.read_bytes())
+            yield from look.screenshot(str(path), device, head, png=png)
+            return path.read_bytes()
         finally:
             path.unlink(missing_ok=True)
 

@@ -9,16 +9,15 @@ from typing import Any
 from pyvirt.errors import SpecError, TimedOut
 from pyvirt.flows.steps import Act, Within
 from pyvirt.qmp.flow import Pause
-from pyvirt.running import ocr
 from pyvirt.running.acts.base import BOOT
 from pyvirt.running.acts.look import Look
-from pyvirt.running.waits import aside
+from pyvirt.screen.text import Reading
 
 #: Seconds between two questions whether a port is open, the first and the most.
 FIRST, MOST = 0.02, 0.5
 
-#: Seconds between two looks at the screen: recognising text takes about as long.
-LOOK = 0.5
+#: Seconds between two looks at the screen: reading it takes a tenth of that.
+LOOK = 0.3
 
 
 class Waiting(Look):
@@ -38,8 +37,9 @@ class Waiting(Look):
 
         `agent`: an agent answers. `serial`: a regular expression appears on the first serial
         port, after what was matched before. `port`: something in the guest listens on it.
-        `text`: a regular expression is on the screen, read by tesseract. The match of
-        `serial` or `text` is the result. When the VM ends meanwhile, `ClosedError` is raised.
+        `text`: a regular expression is on the screen (`screen_text` tells how it is read).
+        The match of `serial` or `text` is the result. When the VM ends meanwhile,
+        `ClosedError` is raised.
         """
         if not agent and serial is None and port is None and text is None:
             raise SpecError("agent", "or serial, port or text must be asked for", agent)
@@ -70,16 +70,23 @@ class Waiting(Look):
 
     def _text(self, pattern: str | re.Pattern[str], limit: float, timeout: float) -> Act[Any]:
         wanted = re.compile(pattern)
-        ocr.find()
         while True:
-            picture = yield from self.screenshot()
-            seen = yield aside(lambda picture=picture: ocr.read(picture))  # type: ignore[misc]
-            match = wanted.search(seen)
+            exact, other = yield from self.read_screen()
+            match = wanted.search(exact.text) or wanted.search(other or "")
             if match is not None:
                 return match
             if time.monotonic() > limit:
-                raise TimedOut(f"{wanted.pattern!r} on the screen", timeout, f"it shows {seen!r}")
+                what = f"{wanted.pattern!r} on the screen"
+                raise TimedOut(what, timeout, _shown(exact, other))
             yield Pause(LOOK)
+
+
+def _shown(exact: Reading, other: str | None) -> str:
+    """What to say of a screen on which something is missing."""
+    shown = f"it shows {' '.join((other or exact.text).split())!r}"
+    if exact.certain or other is not None:
+        return shown
+    return f"{shown} and more, which tesseract may read: install the package tesseract-ocr"
 
 
 def _left(limit: float) -> float:
