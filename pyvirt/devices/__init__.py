@@ -26,8 +26,9 @@ _MODULES = {
     "sound": "Ac97 Audio Es1370 Hda Sb16 UsbAudio VirtioSound",
     "tpm": "HostTpm Tpm",
     "usb":
-        "Ehci Ich9Usb Ohci SmartCardReader Uhci UsbHost UsbHub UsbKeyboard UsbMouse "
-        "UsbMtp UsbRedir UsbTablet UsbWacomTablet Xhci",
+        "SmartCardReader UsbHost UsbHub UsbKeyboard UsbMouse UsbMtp UsbRedir UsbTablet "
+        "UsbWacomTablet",
+    "usb_controllers": "Ehci Ich9Usb Ohci Uhci Xhci",
     "vfio": "VfioPci",
     "video": "AtiVga BochsDisplay CirrusVga Qxl Ramfb StdVga VirtioGpu VmwareSvga card",
     "vsock": "Vsock",

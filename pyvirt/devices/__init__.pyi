@@ -13,6 +13,7 @@ from pyvirt.devices.seed import *
 from pyvirt.devices.sound import *
 from pyvirt.devices.tpm import *
 from pyvirt.devices.usb import *
+from pyvirt.devices.usb_controllers import *
 from pyvirt.devices.vfio import *
 from pyvirt.devices.video import *
 from pyvirt.devices.vsock import *

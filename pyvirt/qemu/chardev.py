@@ -72,9 +72,7 @@ def _socket_address(given: Properties) -> dict[str, Any]:
 def _udp(given: dict[str, Any]) -> dict[str, Any]:
     local = {"host": given.get("localaddr"), "port": given.get("localport")}
     rest = {
-        key: value
-        for key, value in given.items()
-        if key not in {*_INET, "localaddr", "localport"}
+        key: value for key, value in given.items() if key not in {*_INET, "localaddr", "localport"}
     }
     rest["remote"] = {"type": "inet", "data": _inet(_pick(given, _INET))}
     if any(value is not None for value in local.values()):
