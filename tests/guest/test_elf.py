@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,5 @@ def test_a_damaged_file_is_read_or_refused(at: int, junk: bytes) -> None:
 
 
 def _read_or_refuse(data: bytes) -> None:
-    try:
+    with suppress(ProtocolError):
         list(elf.read(data).notes())
-    except ProtocolError as error:
-        assert error.peer == "the file"

@@ -68,7 +68,7 @@ def test_paths_follow_the_merged_layout() -> None:
 
 @pytest.mark.parametrize("path", ["/", "", "/a/../b"])
 def test_a_path_that_leaves_the_root_is_refused(path: str) -> None:
-    with pytest.raises(SpecError, match="^path must name something below the root"):
+    with pytest.raises(SpecError, match=r"^path must name something below the root"):
         merged(path)
 
 
@@ -95,7 +95,7 @@ def test_applets_are_those_that_busybox_lists() -> None:
 
 
 def test_a_busybox_without_applets_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="^busybox has no table of applets"):
+    with pytest.raises(ProtocolError, match=r"^busybox has no table of applets"):
         applets(b"\x7fELF")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pyvirt.errors import SpecError
@@ -31,8 +31,13 @@ def which(name: str) -> str | None:
     return shutil.which(name, path=path)
 
 
-def gather(guest: Guest, sources: Sources, cache: Cache, progress: Progress) -> dict[str, File]:
-    """Every file that *guest* asks for, by its path in the guest; a later field wins."""
+def gather(
+    guest: Guest, applets: Collection[str], sources: Sources, cache: Cache, progress: Progress
+) -> dict[str, File]:
+    """Every file that *guest* asks for, by its path in the guest; a later field wins.
+
+    *applets* are the programs that busybox is already.
+    """
     wanted = list(guest.packages)
     if guest.qga and which("qemu-ga") is None:
         wanted.append("qemu-guest-agent")
@@ -43,6 +48,7 @@ def gather(guest: Guest, sources: Sources, cache: Cache, progress: Progress) -> 
     for tree in named:
         files |= _package_files(tree, sources, found)
     found |= _binaries(guest, named)
+    found |= _shell(found, applets)
     files |= _programs(found, finder, sources)
     files |= _named_files(guest, sources)
     if guest.init is not None:
@@ -88,6 +94,18 @@ def _binaries(guest: Guest, trees: list[Path]) -> Programs:
             raise SpecError("qga", "needs qemu-ga, which its package does not have", True)
         found[_QGA] = ("qga", Path(source))
     return found
+
+
+def _shell(found: Programs, applets: Collection[str]) -> Programs:
+    """The host's shell for /bin/sh, when programs that were brought share a name with applets.
+
+    Busybox's shell runs its own applets, whatever PATH says.
+    """
+    shared = [path for path in found if path.rpartition("/")[2] in applets]
+    shell = which("dash") or which("sh")
+    if not shared or shell is None or "/usr/bin/sh" in found:
+        return {}
+    return {"/usr/bin/sh": (found[shared[0]][0], Path(shell).resolve())}
 
 
 def _in_trees(name: str, trees: list[Path]) -> Path | None:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from pyvirt.errors import SpecError
 from pyvirt.guest import Guest, cmdline, cpio, hardware, modules
-from pyvirt.guest.initramfs import initramfs
+from pyvirt.guest.initramfs import applets, initramfs
 from pyvirt.guest.kernel import Kernel
 from pyvirt.guest.modules import Module
 from pyvirt.guest.unpack import unpack
@@ -68,7 +68,8 @@ def _make(key: str, guest: Guest, cache: Cache, progress: Progress) -> Recipe:
             sources.note(path)
     found, load = _modules(chosen, guest.modules, sources)
     static = programs.read(sources, cache, progress)
-    files = additions.gather(guest, sources, cache, progress)
+    names = frozenset(applets(static.busybox))
+    files = additions.gather(guest, names, sources, cache, progress)
     archive = cache.add(cpio.newc(initramfs(static, chosen.release, found, load, files)), ".cpio")
     made = Recipe(
         {"kernel": image, "initramfs": archive}, {"append": cmdline.append(guest.append)}

@@ -122,15 +122,14 @@ class Cache:
     def prune(self, days: float = 30) -> list[Path]:
         """Remove what was not used for *days*, and nothing that is needed; what was removed."""
         oldest = time.time() - days * _DAY
-        stale = [path for path in self._all("recipes") if _used(path) < oldest]
-        kept = [_record(path) for path in self._all("recipes") if path not in stale]
-        objects = {record[0] for text in kept for record in text.get("objects", {}).values()}
-        inputs = [name for text in kept for name in text.get("inputs", ())]
-        stale += [p for p in self._all("objects") if p.name not in objects and _used(p) < oldest]
+        needed = {path: _needs(path) for path in self._all("recipes") if _used(path) >= oldest}
+        stale = [path for path in self._all("recipes") if not needed.get(path)]
+        names = {name for some in needed.values() for name in some}
+        stale += [p for p in self._all("objects") if p.name not in names and _used(p) < oldest]
         stale += [
-            path
-            for path in self.trees()
-            if _used(path) < oldest and not any(name.startswith(f"{path}/") for name in inputs)
+            tree
+            for tree in self.trees()
+            if _used(tree) < oldest and not any(name.startswith(f"{tree}/") for name in names)
         ]
         self._discard(stale)
         return stale
@@ -229,12 +228,13 @@ def _used(path: Path) -> float:
         return time.time()
 
 
-def _record(path: Path) -> dict[str, dict[str, list[str]]]:
+def _needs(recipe: Path) -> list[str]:
+    """The files that a recipe was made of, and the names of its objects; none if damaged."""
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        record = json.loads(recipe.read_bytes())
+        return [*record["inputs"], *(name for name, _ in record["objects"].values())]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _digested(pieces: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
