@@ -64,9 +64,7 @@ class Vnc(Shown):
     host: str | None = field(default=None, validator=fields.optional(fields.text))
     display: int | None = field(default=None, validator=fields.optional(fields.between(0, 59635)))
     to: int | None = field(default=None, validator=fields.optional(fields.between(0, 59635)))
-    password: str | None = field(
-        default=None, validator=fields.optional(fields.text), repr=lambda value: "…"
-    )
+    password: str | None = field(default=None, validator=fields.optional(fields.text), repr=False)
     websocket: bool | int = field(default=False, validator=_websocket)
     share: str | None = field(
         default=None,
@@ -164,9 +162,7 @@ class Spice(Shown):
     port: int | None = field(default=None, validator=fields.optional(port_number))
     tls_port: int | None = field(default=None, validator=fields.optional(port_number))
     addr: str | None = field(default=None, validator=fields.optional(fields.text))
-    password: str | None = field(
-        default=None, validator=fields.optional(fields.text), repr=lambda value: "…"
-    )
+    password: str | None = field(default=None, validator=fields.optional(fields.text), repr=False)
     x509_dir: Path | None = field(default=None, converter=fields.to_path)
     tls_ciphers: str | None = field(default=None, validator=fields.optional(fields.text))
     sasl: bool | None = field(default=None, validator=fields.optional(boolean))
