@@ -50,7 +50,7 @@ def call(self: Any) -> str:
 def _arguments(self: Any) -> Iterator[str]:
     """First those whose names would tell nothing new: what must be given, and the first."""
     shown = {
-        field.alias: repr(sized(value)) if field.converter is to_size else written(value)
+        field.alias: repr(sized(value)) if holds_size(field) else written(value)
         for field, value in given(self)
         if field.repr
     }
@@ -103,6 +103,12 @@ def size(value: int | str, field: str) -> int:
     number, unit = match.groups()
     bytes_ = float(number) * (1 << _UNITS[unit.lower()]) if "." in number else 0
     return int(bytes_) if bytes_ else int(number.split(".")[0]) << _UNITS[unit.lower()]
+
+
+def holds_size(field: attrs.Attribute[Any]) -> bool:
+    """Whether the field is a number of bytes."""
+    how: Any = field.converter
+    return how is to_size
 
 
 def sized(value: int) -> int | str:

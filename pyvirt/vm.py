@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -44,8 +46,6 @@ def _to_uuid(value: Any) -> UUID | None:
         return UUID(str(value))
     except ValueError:
         raise SpecError("uuid", "must be a UUID", value) from None
-
-
 
 
 _parts = fields.each(fields.kind(Part))
@@ -154,6 +154,22 @@ class VM:
     def explain(self) -> Explanation:
         """For every option, which field of the description made it."""
         return Explanation(self.plan().options)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> VM:
+        """The VM that a TOML or JSON file describes; `pyvirt.files` says how.
+
+        Raises `SpecError` naming the place in the file (``disks[0].bus``).
+        """
+        from pyvirt import files
+
+        return files.load(path)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the description to a .toml or .json file, for `load`."""
+        from pyvirt import files
+
+        return files.save(self, path)
 
     def start(self, *, timeout: float = 30.0) -> RunningVM:
         """Start it and wait, at most `timeout` seconds, until QEMU answers.

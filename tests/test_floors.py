@@ -19,9 +19,9 @@ FLOORS = [
     {"fields", "html"},
     {"qemu", "qmp", "screen"},
     {"catalogue", "device", "devices", "disk", "flows", "guest", "machine", "nic"},
-    {"boot", "explanation", "plan", "vm"},
+    {"boot", "explanation", "files", "plan", "vm"},
     {"running"},
-    {"aio", "cli", "demo"},
+    {"__main__", "aio", "cli", "demo"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 RUNNING = LEVEL["running"]
