@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
 CHUNK = 256 << 10
 LINE = 1 << 20  # bytes of a line that are waited for: a guest may never send a newline
+
+Pieces: TypeAlias = Generator[Future[bytes], bytes, bytes]
 
 
 @frozen
@@ -56,52 +58,91 @@ class Reader:
         return future
 
     def read(self, size: int = -1, timeout: float | None = None) -> bytes:
-        """Exactly `size` bytes, fewer only at the end; all of them when it is negative."""
-        parts: list[bytes] = []
-        while size and (part := self._next(CHUNK if size < 0 else size, timeout)):
-            parts.append(part)
-            size -= len(part) if size > 0 else 0
-        return b"".join(parts)
+        """Exactly `size` bytes, fewer only at the end; all of them when it is negative.
+
+        `timeout` is for each piece of them; what had arrived stays for the next reader.
+        """
+        return self._wait(self.reading(size), timeout)
 
     def __iter__(self) -> Iterator[bytes]:
         """The bytes as they come, in pieces, until the end."""
-        return iter(lambda: self._next(CHUNK, None), b"")
+        return iter(lambda: self._wait(self.reading_some(), None), b"")
 
     def readline(self, limit: int = LINE, timeout: float | None = None) -> bytes:
         """The next line with its newline; without, at the end or after `limit` bytes."""
-        line = b""
-        while len(line) < limit and (part := self._next(limit - len(line), timeout)):
-            head, newline, rest = part.partition(b"\n")
-            line += head + newline
-            if newline:
-                self._put_back(rest)
-                break
-        return line
+        return self._wait(self.reading_line(limit), timeout)
 
     def lines(self) -> Iterator[bytes]:
         """Line by line, each with its newline; the last one as it is."""
         return iter(self.readline, b"")
 
+    # What `read` and `readline` wait for, one piece after the other: for every face.
+
+    def reading(self, size: int = -1) -> Pieces:
+        """The pieces of `read`."""
+        whole = bytearray()
+        try:
+            while size and (part := (yield self.chunk(CHUNK if size < 0 else size))):
+                whole += part
+                size -= len(part) if size > 0 else 0
+        except BaseException:
+            self._put_back(bytes(whole))
+            raise
+        return bytes(whole)
+
+    def reading_some(self, size: int = CHUNK) -> Pieces:
+        """The next piece, of at most `size` bytes."""
+        return (yield self.chunk(size))
+
+    def reading_line(self, limit: int = LINE) -> Pieces:
+        """The pieces of `readline`."""
+        line = b""
+        try:
+            while len(line) < limit and (part := (yield self.chunk(limit - len(line)))):
+                head, newline, rest = part.partition(b"\n")
+                line += head + newline
+                if newline:
+                    self._put_back(rest)
+                    break
+        except BaseException:
+            self._put_back(line)
+            raise
+        return line
+
+    def forgo(self, future: Future[bytes]) -> None:
+        """Nobody waits for this chunk any longer; if it arrived, the next reader gets it."""
+        if not future.cancel() and future.exception() is None:
+            self._put_back(future.result())
+
+    # For the carrier
+
     def feed(self, data: bytes) -> None:
-        """For the carrier: `data` arrived."""
+        """`data` arrived."""
         with self._lock:
             self._buffer += data
         self._serve()
 
     def finish(self, error: Exception | None = None) -> None:
-        """For the carrier: nothing follows, because of `error` when there is one."""
+        """Nothing follows, because of `error` when there is one."""
         with self._lock:
             if not self._over:
                 self._over, self._error = True, error
         self._serve()
 
-    def _next(self, size: int, timeout: float | None) -> bytes:
-        future = self.chunk(size)
+    def _wait(self, pieces: Pieces, timeout: float | None) -> bytes:
+        """Wait for each piece on this thread."""
         try:
-            return future.result(timeout)
-        except BaseException:
-            future.cancel()  # so that what arrives now waits for the next reader
-            raise
+            future = next(pieces)
+            while True:
+                try:
+                    data = future.result(timeout)
+                except BaseException as error:
+                    self.forgo(future)
+                    future = pieces.throw(error)
+                else:
+                    future = pieces.send(data)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
     def _put_back(self, data: bytes) -> None:
         """`data` was taken too early. The guest was told that there is room for it again."""

@@ -16,13 +16,11 @@ pytestmark = [needs_qemu, pytest.mark.timeout(240)]
 
 NUMBERS = itertools.count()
 
-#: Both agents, and an ordinary user for them to act as.
 BOTH = VM(
     name="carriers",
     memory="384M",
     nics=[Nic()],
-    boot=Guest(qga=True, files={"/etc/passwd": b"root:x:0:0::/root:/bin/sh\nkim:x:1000:1000::/:/bin/sh\n",
-                                "/etc/group": b"root:x:0:\nkim:x:1000:\nwheel:x:10:kim\n"}),
+    boot=Guest(qga=True),
 )
 
 

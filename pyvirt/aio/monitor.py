@@ -1,4 +1,4 @@
-"""The asyncio face: the names and signatures of the blocking one, to be awaited."""
+"""QMP awaited: monitors, events, commands and jobs, driven by what the blocking face is made of."""
 
 from __future__ import annotations
 

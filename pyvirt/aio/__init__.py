@@ -1,0 +1,23 @@
+"""The asyncio face: the names and signatures of the blocking one, to be awaited.
+
+    async with pyvirt.aio.start(VM()) as running:
+        print((await running.run("uname -r")).stdout)
+"""
+
+from __future__ import annotations
+
+from pyvirt.aio.monitor import Commands, Events, Job, Monitor, done, result, run
+from pyvirt.aio.vm import RunningVM, Starting, start
+
+__all__ = [
+    "Commands",
+    "Events",
+    "Job",
+    "Monitor",
+    "RunningVM",
+    "Starting",
+    "done",
+    "result",
+    "run",
+    "start",
+]
