@@ -24,6 +24,7 @@ from pyvirt.qemu.part import Part
 from pyvirt.qemu.render import argv
 
 if TYPE_CHECKING:
+    from pyvirt.running.guest.apt import Progress
     from pyvirt.running.vm import RunningVM
 
 
@@ -171,16 +172,19 @@ class VM:
 
         return files.save(self, path)
 
-    def start(self, *, timeout: float = 30.0) -> RunningVM:
+    def start(self, *, timeout: float = 30.0, progress: Progress | None = None) -> RunningVM:
         """Start it and wait, at most `timeout` seconds, until QEMU answers.
 
         Use it in a ``with``. The guest goes on booting; what is asked of its agent waits for
-        it. Raises `UnsupportedError` before anything is started when this host or this QEMU
+        it. `progress` is told what is downloaded or built first, where that takes a while,
+        and how much of it is done (0.0 to 1.0, None where nobody knows).
+
+        Raises `UnsupportedError` before anything is started when this host or this QEMU
         lacks something, and `StartError` with QEMU's last words.
         """
         from pyvirt.running.vm import RunningVM
 
-        return RunningVM.start(self, timeout=timeout)
+        return RunningVM.start(self, timeout=timeout, progress=progress)
 
     def _repr_html_(self) -> str:
         given = {field.name: fields.written(value) for field, value in fields.given(self)}

@@ -27,6 +27,7 @@ from pyvirt.running.accel import Accelerator
 from pyvirt.running.console import Console
 from pyvirt.running.events import Past
 from pyvirt.running.exit import VMExit, judge
+from pyvirt.running.guest.apt import Progress
 from pyvirt.running.held import Held, acquire
 from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.loop import loop
@@ -88,9 +89,9 @@ class Engine:
 
     # What it holds
 
-    def acquire(self, need: Need) -> Held:
+    def acquire(self, need: Need, progress: Progress | None = None) -> Held:
         """Acquire `need` and remember it under its name."""
-        held = acquire(need, self.directory, self.supplied)
+        held = acquire(need, self.directory, self.supplied, progress)
         self.held[need.name] = held
         self.supplied |= held.values
         return held

@@ -32,6 +32,7 @@ from pyvirt.qemu.need import (
 from pyvirt.running import firmware
 from pyvirt.running.companion import Running as RunningCompanion
 from pyvirt.running.companion import start as start_companion
+from pyvirt.running.guest.apt import Progress
 from pyvirt.running.guest.build import build
 from pyvirt.running.hostpath import check
 from pyvirt.running.peer import start as start_peer
@@ -42,8 +43,8 @@ from pyvirt.running.tap import open_tap, tap_name
 class Held:
     """What was acquired for one need: `values` for options, `fds` that QEMU must inherit."""
 
-    def __init__(self, need: Need) -> None:
-        self.need = need
+    def __init__(self, need: Need, progress: Progress | None = None) -> None:
+        self.need, self.progress = need, progress
         self.values: dict[str, str] = {}
         self.fds: list[int] = []
         self.socket: socket.socket | None = None
@@ -79,13 +80,15 @@ class Held:
         self._stack.close()
 
 
-def acquire(need: Need, directory: Path, supplied: Mapping[str, str]) -> Held:
+def acquire(
+    need: Need, directory: Path, supplied: Mapping[str, str], progress: Progress | None = None
+) -> Held:
     """Acquire `need`; temporary files go into `directory`.
 
-    `supplied` holds the values of needs acquired before. Raises `PyvirtError` or `OSError`,
-    with nothing left behind.
+    `supplied` holds the values of needs acquired before; `progress` is told of what takes
+    long. Raises `PyvirtError` or `OSError`, with nothing left behind.
     """
-    held = Held(need)
+    held = Held(need, progress)
     try:
         _ACQUIRE[type(need)](held, need, directory, supplied)
     except (PyvirtError, OSError):
@@ -218,11 +221,11 @@ def _companion(
 
 
 def _guest(held: Held, need: GuestImage, *_: Any) -> None:
-    built = build(need.guest)
+    built = build(need.guest, progress=held.progress)
     held.values |= {
         f"{need.name}.kernel": str(built.kernel),
         f"{need.name}.initramfs": str(built.initramfs),
-        f"{need.name}.append": " ".join((built.append, *need.words)),
+        f"{need.name}.append": need.append(built.append, built.initramfs.stat().st_size),
     }
 
 

@@ -15,13 +15,16 @@ from pyvirt.running.accel import choose
 from pyvirt.running.agents import connect
 from pyvirt.running.console import Console
 from pyvirt.running.engine import Engine, VMMonitor
+from pyvirt.running.guest.apt import Progress
 from pyvirt.running.probe import probe
 from pyvirt.running.process import spawn
 from pyvirt.vm import VM
 
 
-def start(vm: VM, *, timeout: float) -> Engine:
+def start(vm: VM, *, timeout: float, progress: Progress | None = None) -> Engine:
     """Start `vm` and wait, at most `timeout` seconds, until QEMU answers.
+
+    `progress` is told what is downloaded or built before.
 
     Raises `SpecError` and `UnsupportedError` before anything is started, `StartError` with
     QEMU's last words.
@@ -34,7 +37,7 @@ def start(vm: VM, *, timeout: float) -> Engine:
     engine = Engine(vm, whole, accelerator, capabilities)
     try:
         for need in whole.needs:
-            engine.acquire(need)
+            engine.acquire(need, progress)
         _launch(engine, whole, timeout)
         return engine
     except BaseException:

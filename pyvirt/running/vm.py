@@ -19,6 +19,7 @@ from pyvirt.running.console import Console
 from pyvirt.running.engine import Engine
 from pyvirt.running.events import Events, Match
 from pyvirt.running.exit import VMExit
+from pyvirt.running.guest.apt import Progress
 from pyvirt.running.start import start
 from pyvirt.vm import VM
 
@@ -55,9 +56,9 @@ class RunningVM:
         self._acts = Acts(engine)
 
     @classmethod
-    def start(cls, vm: VM, *, timeout: float) -> Self:
+    def start(cls, vm: VM, *, timeout: float, progress: Progress | None = None) -> Self:
         """Start `vm`, and wait until QEMU answers; see `VM.start`."""
-        return cls(start(vm, timeout=timeout))
+        return cls(start(vm, timeout=timeout, progress=progress))
 
     # Life and death
     status = blocking(Acts.status)
