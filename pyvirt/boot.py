@@ -69,16 +69,26 @@ class Firmware:
 class GuestImage(Need):
     """A built default guest: supplies ``<name>.kernel``, ``.initramfs`` and ``.append``.
 
-    `words` are what this VM adds to the kernel's command line.
+    `words` are what this VM adds to the kernel's command line. At `address` the initramfs is
+    put into guest memory by itself, and the kernel is told.
     """
 
     guest: Guest
     words: tuple[str, ...] = ()
+    address: int | None = None
+
+    def append(self, built: str, size: int) -> str:
+        """The kernel's command line, for an initramfs of `size` bytes."""
+        told = () if self.address is None else cmdline.initrd_at(self.address, size)
+        return " ".join((built, *self.words, *told))
 
 
 #: How many cards are told their address; the others ask by DHCP. Linux on x86 reads 2,048
 #: bytes of its command line, and hangs in PVH's early code when there are more.
 MOST_ADDRESSES = 12
+
+#: Root ports in use from which on the guest is told to leave those without interrupts.
+MANY_PORTS = 24
 
 
 def guest_words(accel: str, parts: Iterable[Placed]) -> Iterator[str]:
@@ -88,6 +98,9 @@ def guest_words(accel: str, parts: Iterable[Placed]) -> Iterator[str]:
     """
     if accel == "tcg":
         yield cmdline.tcg()
+    parts = list(parts)
+    if sum(str(placed.at.place.get("bus")).startswith("port") for placed in parts) > MANY_PORTS:
+        yield cmdline.quiet_ports()
     yield from islice(_addresses(parts), MOST_ADDRESSES)
 
 
@@ -106,9 +119,18 @@ def _address(mac: str, user: User) -> str:
     return cmdline.ip(mac, address, str(user.gateway), str(user.server))
 
 
+#: Where the initramfs goes when QEMU must not place it: above the kernel, below 192 MiB.
+APART = 128 << 20
+
+
 def guest_options(image: GuestImage) -> Iterator[Option | Need]:
     """The options that boot a default guest once it is built."""
+    initramfs = Late(f"{image.name}.initramfs")
     yield image
     yield Option("kernel", Late(f"{image.name}.kernel"), "kernel")
-    yield Option("initrd", Late(f"{image.name}.initramfs"))
+    if image.address is None:
+        yield Option("initrd", initramfs)
+    else:
+        loader = {"driver": "loader", "file": initramfs, "addr": image.address, "force-raw": True}
+        yield Option("device", loader)
     yield Option("append", Late(f"{image.name}.append"), "append")

@@ -73,6 +73,7 @@ MACHINES = {
         serials=[Serial(Unix("/run/console.sock"))],
         machine=Machine("q35", hotplug_ports=0),
     ),
+    "TPM without UEFI": VM(memory="256M", devices=[Tpm()]),
     "anything": VM(
         boot=Guest(append="debug"),
         devices=[Device("edu", {"dma_mask": 255}), Device("pci-testdev")],

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.qemu import needs_qemu
 
-from pyvirt import VM, Disk, Firmware, SpecError
+from pyvirt import VM, Disk, Firmware, Kernel, SpecError
 from pyvirt.devices import File as FileBackend
-from pyvirt.devices import FwCfg, Serial
+from pyvirt.devices import FwCfg, Serial, Tpm
 from pyvirt.machine import Machine
 
 TEXTS = st.text(
@@ -70,6 +70,11 @@ def test_qemu_reads_names_and_paths_as_they_were(name: str, path: str) -> None:
          "disk1.bootindex must be unique, and disk0 has the same, got 1"),
         ({"machine": "none", "disks": [Disk("a")]},
          "disks[0].bus is not there on machine none, got 'pci'"),
+        ({"memory": "128M", "devices": [Tpm()]},
+         "memory.size must be at least 256M for the default guest with a TPM, got 134217728"),
+        ({"boot": Kernel("k", "i"), "devices": [Tpm()]},
+         "firmware must be OVMF() with a TPM: QEMU puts an initrd over SeaBIOS's tables for it, "
+         "got None"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_field(fields: dict[str, object], sentence: str) -> None:

@@ -75,6 +75,8 @@ class Composition:
 
     def plug(self, part: Part, source: str) -> Placed:
         """Place one more part on the running machine."""
+        if not part.slot.unpluggable:
+            raise SpecError("part", "must be one that can be plugged while the guest runs", part)
         with self._lock:
             return self._place(self._claim(part, source), part, source, plugged=True)
 
