@@ -18,7 +18,7 @@ from pyvirt.guest import protocol
 from pyvirt.guest.carrier import LIMIT, Command, GuestInfo, Progress, Sink
 from pyvirt.guest.facts import guest_info
 from pyvirt.guest.future import fail, on_cancel, settle, then
-from pyvirt.guest.process import GuestProcess
+from pyvirt.guest.process import Exit, GuestProcess
 from pyvirt.guest.protocol import Fields, Kind, Tag, Value
 from pyvirt.guest.result import Result
 from pyvirt.guest.session import Handler, Hello, Session, Stream, failure
@@ -265,11 +265,21 @@ class NativeAgent:
             with live.result() as process:
                 return work(process)
 
+        def watch(begun: Future[GuestProcess]) -> None:
+            if not begun.cancelled() and begun.exception() is None:
+                begun.result().ended.add_done_callback(lost)
+
+        def lost(ended: Future[Exit]) -> None:
+            # At once, though the thread may still wait for a file of the host.
+            if error := ended.exception():
+                fail(future, error)
+
         def stop() -> None:
             if not live.cancel():
                 live.result().close()
 
         future = background("transfer", run)
+        live.add_done_callback(watch)
         on_cancel(future, stop)
         return future
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
@@ -11,28 +11,35 @@ from typing import Any, TypeVar
 
 from pyvirt.errors import TimedOut
 from pyvirt.guest.future import fail, on_cancel, settle
-from pyvirt.qmp.flow import Flow, Step
 from pyvirt.running.loop import Timer, loop
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 GRACE = 5.0
 """Seconds that a flow which is out of time, or cancelled, has to undo what it began."""
 
 
 def conduct(
-    flow: Flow[T], begin: Callable[[Step], Future[Any]], late: TimedOut | None = None
+    flow: Generator[S, Any, T],
+    begin: Callable[[S], Future[Any]],
+    late: TimedOut | None = None,
 ) -> Future[T]:
-    """What `flow` returns. When the seconds of `late` have passed, it is thrown into the
-    flow, and `CancelledError` when the future is cancelled; then the flow has `GRACE`
-    seconds left, until the future fails with what was thrown.
+    """What `flow` returns; `begin` turns each of its steps into a future.
+
+    When the seconds of `late` have passed, `late` is thrown into the flow, and
+    `CancelledError` when the future is cancelled; then the flow has `GRACE` seconds left,
+    until the future fails with what was thrown.
     """
     return _Conductor(flow, begin, late).future
 
 
 class _Conductor:
     def __init__(
-        self, flow: Flow[Any], begin: Callable[[Step], Future[Any]], late: TimedOut | None
+        self,
+        flow: Generator[Any, Any, Any],
+        begin: Callable[[Any], Future[Any]],
+        late: TimedOut | None,
     ) -> None:
         self.future: Future[Any] = Future()
         self._flow, self._begin = flow, begin
@@ -46,7 +53,7 @@ class _Conductor:
             self._timer = loop().later(late.seconds, partial(self._interrupt, late))
         self._go(lambda: next(self._flow))
 
-    def _go(self, advance: Callable[[], Step]) -> None:
+    def _go(self, advance: Callable[[], Any]) -> None:
         with self._lock:
             self._turn += 1
             try:

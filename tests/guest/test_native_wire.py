@@ -185,8 +185,9 @@ def test_cut_off_transfer_leaves_nothing(tmp_path):
             feed.write(b"x" * 50_000)
             carrier.ping().result(SOON)
             carrier.close()
-        with pytest.raises(ClosedError):
-            future.result(SOON)
+            with pytest.raises(ClosedError):
+                future.result(SOON)
+            feed.close()
     deadline = time.monotonic() + SOON
     while list(tmp_path.iterdir()):
         assert time.monotonic() < deadline
