@@ -6,8 +6,10 @@ taken, each group in a region of its own: one more disk moves no network card. F
 of a slot are shared by root ports only, or where a user pins them.
 
 q35: what may be unplugged sits behind a root port of its own, conventional devices behind
-one bridge for each group, what stays is on pcie.0 itself. pc: everything is on pci.0 while
-there is room, then behind one bridge for each group. A last region takes what spills over.
+one bridge for each group, what stays is on pcie.0 itself. (A Linux guest takes an interrupt
+vector for every port, of some 200 that each vCPU has, unless told pcie_ports=compat.)
+pc: everything is on pci.0 while there is room, then behind one bridge for each group. A
+last region takes what spills over.
 
     slot    0  1  2     3..5  6..a  b  c  d  e  f..12      13..17 18 19 1a..1c  1d  1e  1f
     q35   mch  v  <-- nic -> disk  other  spare controller other  spill bridges usb bri lpc
