@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.qemu import Refused, needs_qemu, start
+from support.qemu import Qemu, Refused, needs_qemu, start
 
 from pyvirt.errors import SpecError
 from pyvirt.qemu import buses, pci
@@ -101,13 +102,23 @@ def test_32_cards_and_40_disks_fit_and_sit_where_we_said(board, driver):
     with start(layout.options, machine=board, stopped=False) as qemu:
         found = {name: qemu.get(name, "legacy-addr") for name in layout.at}
         parents = {name: qemu.get(name, "parent_bus").rsplit("/", 1)[-1] for name in layout.at}
-        devices = flat(qemu.cmd("query-pci"))
+        devices = eventually_all(qemu, 72)
     for name, at in layout.at.items():
         slot, function = pci.parse_address(at.place["addr"])
         assert found[name] == f"{slot:02x}.{function}", name
         assert parents[name] == at.place["bus"], name
         assert devices[name]["slot"] == slot
     assert len(devices.keys() & layout.at.keys()) == 72
+
+
+def eventually_all(qemu: Qemu, count: int) -> dict[str, dict[str, Any]]:
+    """The devices of ``query-pci`` once SeaBIOS has numbered the buses behind bridges."""
+    for _ in range(1000):
+        devices = flat(qemu.cmd("query-pci"))
+        if sum(name.startswith(("nic", "disk")) for name in devices) == count:
+            return devices
+        time.sleep(0.03)
+    raise AssertionError(f"only {sorted(devices)} are there")
 
 
 def flat(buses_: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
