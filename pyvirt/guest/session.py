@@ -40,6 +40,9 @@ class Hello:
 class Handler:
     """What happens to one stream, in order; `lost` or `over` is the last."""
 
+    #: Whether `data` is called with empty data too, because that is a datagram.
+    datagrams = False
+
     def started(self, pid: int) -> None:
         """The process runs, or the socket is connected."""
 
@@ -80,6 +83,14 @@ class Stream:
             self._waiting.append((memoryview(data), future))
             self._flow()
         return future
+
+    def send_whole(self, data: bytes) -> bool:
+        """Send `data` as one datagram, now or not at all: whether there was room for it."""
+        if self._broken or self._waiting or len(data) > min(self._credit, protocol.DATA):
+            return False
+        self._session.write(Kind.DATA, self.number, 0, data)
+        self._credit -= len(data)
+        return True
 
     def send_end(self) -> None:
         """Nothing follows what was sent."""
@@ -158,7 +169,7 @@ class Stream:
         left = self._granted.get(frame.channel, 0) - len(frame.payload)
         if left < 0:
             raise self._session.error("sent more than it was granted")
-        if frame.payload:
+        if frame.payload or self.handler.datagrams:
             self._granted[frame.channel] = left
             self.handler.data(frame.channel, frame.payload)
 

@@ -125,12 +125,13 @@ class NativeAgent:
 
         `host` is an address, not a name; for `protocol` "unix" it is a path.
         """
-        pairs: list[tuple[Tag, Value]] = [
-            (Tag.PROTOCOL, protocol),
-            (Tag.HOST, host),
-            (Tag.PORT, port),
-        ]
-        return self._live(Kind.CONNECT, pairs).future
+        return self._live(Kind.CONNECT, _target(port, host, protocol)).future
+
+    def dial(
+        self, handler: Handler, port: int, *, host: str = "127.0.0.1", protocol: str = "tcp"
+    ) -> Remote:
+        """Connect, inside the guest, to a port; what happens then goes to `handler`."""
+        return self._open(Kind.CONNECT, _target(port, host, protocol), handler)
 
     def put(
         self,
@@ -360,6 +361,10 @@ class Remote:
         with self._agent._acting():
             return self._stream.send(data)
 
+    def send_whole(self, data: bytes) -> bool:
+        with self._agent._acting():
+            return self._stream.send_whole(data)
+
     def send_end(self) -> None:
         self._act(self._stream.send_end)
 
@@ -386,6 +391,10 @@ class Remote:
                 act()
         except ClosedError:
             return
+
+
+def _target(port: int, host: str, protocol: str) -> list[tuple[Tag, Value]]:
+    return [(Tag.PROTOCOL, protocol), (Tag.HOST, host), (Tag.PORT, port)]
 
 
 class _Agreed(Handler):

@@ -33,6 +33,7 @@ from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.loop import loop
 from pyvirt.running.monitor import Monitor
 from pyvirt.running.process import Exit, Process
+from pyvirt.running.relay import Relay
 from pyvirt.running.waits import aside, within
 from pyvirt.vm import VM
 
@@ -76,6 +77,7 @@ class Engine:
         self.monitor: VMMonitor | None = None
         self.carriers: list[Carrier] = []
         self.consoles: dict[str, Console] = {}
+        self.relays: dict[str, Relay] = {}
         self.cause: str | None = None
         self._resets = 0
         self._owner = os.getpid()
@@ -270,8 +272,14 @@ class Engine:
             console.close(error)
         for carrier in self.carriers:
             carrier.close(error)
+        self._close_relays()
         if not self.ended.done():
             self.ended.set_result(end)
+
+    def _close_relays(self) -> None:
+        """Forward no port any longer."""
+        while self.relays:
+            self.relays.popitem()[1].close()
 
     def _judge(self, exit_: Exit) -> VMExit:
         log = self.process.last_words if self.process is not None else ""
@@ -285,6 +293,7 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
+            self._close_relays()
             self._end_process()
             for name in reversed(list(self.held)):
                 self.release(name)

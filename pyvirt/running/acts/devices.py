@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -12,9 +13,9 @@ from pyvirt.devices import flows as device_flows
 from pyvirt.disk import Throttle
 from pyvirt.disk import flows as disk_flows
 from pyvirt.disk.drive import Drive
-from pyvirt.errors import SpecError
+from pyvirt.errors import SpecError, UnsupportedError
 from pyvirt.flows import plug
-from pyvirt.flows.steps import Act
+from pyvirt.flows.steps import Act, Within
 from pyvirt.machine import flows as machine_flows
 from pyvirt.nic import Forward, Nic, Rate
 from pyvirt.nic import flows as nic_flows
@@ -23,7 +24,9 @@ from pyvirt.qemu.composition import Placed, sort
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Part
 from pyvirt.qmp.flow import Command
-from pyvirt.running.acts.base import PATIENCE, Base
+from pyvirt.running.acts.base import BOOT, PATIENCE, Base
+from pyvirt.running.agent import NativeAgent
+from pyvirt.running.relay import open_relay
 from pyvirt.running.tap import limit
 
 
@@ -112,15 +115,29 @@ class Devices(Base):
     def forward(self, port: int, *, host: int = 0, proto: str = "tcp") -> Act[Forward]:
         """Forward port `host` of this host (0: a free one) to `port` of the guest.
 
-        The result's ``host`` is the port to connect to on 127.0.0.1. It needs a network card
-        with a `User` back end.
+        The result's ``host`` is the port to connect to on 127.0.0.1. It goes through a
+        network card with a `User` back end, to the guest's address; where there is none,
+        through pyvirt's agent, to the guest's own 127.0.0.1.
         """
         wanted = Forward(host, port, proto)
-        return (yield from nic_flows.add_forward(self._user_netdev(), wanted))
+        netdev = self._user_netdev()
+        if netdev is not None:
+            return (yield from nic_flows.add_forward(netdev, wanted))
+        agent = yield from self._native_agent()
+        relay = open_relay(wanted, partial(agent.dial, port=port, protocol=proto))
+        self.engine.relays[relay.forward.listens] = relay
+        return relay.forward
 
     def unforward(self, forward: Forward) -> Act[None]:
-        """Forward that port no longer."""
-        yield from nic_flows.remove_forward(self._user_netdev(), forward)
+        """Forward that port no longer; what goes through an agent is cut off."""
+        relay = self.engine.relays.pop(forward.listens, None)
+        if relay is not None:
+            relay.close()
+            return
+        netdev = self._user_netdev()
+        if netdev is None:
+            raise SpecError("forward", "must be one that is forwarded", forward.listens)
+        yield from nic_flows.remove_forward(netdev, forward)
 
     def balloon(self, size: int | str, *, timeout: float | None = PATIENCE) -> Act[int]:
         """Have the guest live with `size` bytes; what it has at the end.
@@ -178,12 +195,22 @@ class Devices(Base):
         now = attrs.evolve(placed, options=(*medium, *device))
         self.engine.composition.placed[placed.name] = now
 
-    def _user_netdev(self) -> str:
+    def _user_netdev(self) -> str | None:
         for placed in self.engine.composition.placed.values():
             netdev = placed.part.user_netdev(placed.name) if isinstance(placed.part, Nic) else None
             if netdev is not None:
                 return netdev
-        raise SpecError("nics", "must have a card with a User back end to forward a port", None)
+        return None
+
+    def _native_agent(self) -> Act[NativeAgent]:
+        """pyvirt's own agent, once it has answered."""
+        name = self.engine.vm.name
+        for carrier in self.engine.carriers:
+            if isinstance(carrier, NativeAgent):
+                yield Within(carrier.ready, BOOT, f"waiting for pyvirt's agent in {name}")
+                return carrier
+        hint = "give it a Nic with a User back end, or agents=['pyvirt'] and that agent"
+        raise UnsupportedError("a way to forward a port", f"VM {name}", hint)
 
 
 def _nodes(placed: Placed) -> tuple[Option, ...]:
