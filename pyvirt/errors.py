@@ -75,7 +75,8 @@ class TimedOut(PyvirtError, TimeoutError):
     """`what` took longer than `seconds`."""
 
     def __init__(self, what: str, seconds: float, detail: str = "") -> None:
-        super().__init__(f"{what} took longer than {seconds:g} s" + (f": {detail}" if detail else ""))
+        more = f": {detail}" if detail else ""
+        super().__init__(f"{what} took longer than {seconds:g} s{more}")
         self.what, self.seconds, self.detail = what, seconds, detail
 
 

@@ -12,7 +12,8 @@ _CELL = "text-align:left;vertical-align:top;padding:0.1em 0.8em 0.1em 0"
 def card(title: str, rows: Mapping[str, Any]) -> str:
     """A heading and one row for each entry of `rows`; a list or tuple takes a line an item."""
     body = "".join(
-        f'<tr><th style="{_CELL}">{escape(str(name))}</th><td style="{_CELL}">{_cell(value)}</td></tr>'
+        f'<tr><th style="{_CELL}">{escape(str(name))}</th>'
+        f'<td style="{_CELL}">{_cell(value)}</td></tr>'
         for name, value in rows.items()
     )
     return f"<div><strong>{escape(title)}</strong><table>{body}</table></div>"

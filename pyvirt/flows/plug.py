@@ -40,7 +40,7 @@ def plug(placed: Placed) -> Act[None]:
         for option in (*placed.ports, *placed.options):
             yield from commands([option], supplied)
             done.append(option)
-        for command in placed.adjustments:
+        for command in placed.adjustments:  # noqa: UP028 (a tuple takes no answers)
             yield command
     except ClosedError:
         raise

@@ -99,7 +99,8 @@ def keyval(properties: Mapping[str, Any], implied: str = "", prefix: str = "") -
         if isinstance(value, Mapping):
             yield from keyval(value, prefix=f"{prefix}{key}.")
         elif isinstance(value, list):
-            yield from keyval({str(i): item for i, item in enumerate(value)}, prefix=f"{prefix}{key}.")
+            numbered = {str(number): item for number, item in enumerate(value)}
+            yield from keyval(numbered, prefix=f"{prefix}{key}.")
         elif key == implied and not prefix and "=" not in str(value):
             yield _scalar(value)
         else:

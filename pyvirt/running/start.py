@@ -95,7 +95,7 @@ def _listen(engine: Engine) -> None:
 
 def _settle(vm: VM, whole: Plan) -> Act[None]:
     """What must be so before the guest's first instruction; then let it run."""
-    for command in whole.adjustments:
+    for command in whole.adjustments:  # noqa: UP028 (a tuple takes no answers)
         yield command
     for cpu in (yield Command("query-cpus-fast")):
         _pin(cpu["thread-id"], vm.cpus.pins.get(cpu["cpu-index"], ()))
