@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.qemu import BINARY, needs_qemu
 
-from pyvirt import CDROM, VM, CPU, Machine, Memory, Nic, RunningVM
+from pyvirt import CDROM, CPU, VM, Machine, Memory, Nic, RunningVM
 from pyvirt.devices import Balloon, StdVga, UsbTablet
-
-__all__ = ["BINARY", "needs_qemu"]
 
 
 @pytest.fixture(scope="session")

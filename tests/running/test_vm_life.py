@@ -200,8 +200,9 @@ time.sleep(600)
 def test_a_vm_that_nobody_closed_is_warned_of() -> None:
     running = idle().start()
     pid = running.pid
+    running.itself = running  # type: ignore[attr-defined]
+    del running
     with pytest.warns(ResourceWarning, match="was not closed"):
-        del running
         gc.collect()
     os.kill(pid, signal.SIGKILL)
     assert goes(pid)
