@@ -16,8 +16,10 @@
  *              little-endian everywhere. Unknown tags are skipped.
  *
  *   kind       from   payload
- *   HELLO      both   fields; first frame of a session, stream 0. The guest answers with the
- *                     host's NONCE, so that an answer to an older hello is recognised.
+ *   HELLO      both   fields VERSION NONCE WINDOW; first frame of a session, stream 0. The
+ *                     guest answers with the host's NONCE, so that an answer to an older hello
+ *                     is recognised, with the COUNT of streams that it has room for, PID,
+ *                     INIT_STATUS, HOSTNAME, KERNEL and MACHINE.
  *   PING PONG  host, guest   up to 64 bytes, echoed; stream 0
  *   EXEC       host   fields ARG.. | SHELL | APPLET ARG.., ENV.. CWD USER PTY NO_INPUT: opens
  *   CONNECT    host   fields PROTOCOL HOST PORT: opens a stream to a socket in the guest

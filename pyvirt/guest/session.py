@@ -22,6 +22,7 @@ from pyvirt.guest.protocol import PEER, Decoder, Fields, Frame, Kind, Tag
 
 WINDOW = 1 << 20  # bytes that each channel of each stream may send before they are taken
 _CREDIT_MOST = 1 << 32
+_URGENT = 8  # streams for which room is kept
 _RESYNC = bytes(protocol.PAYLOAD + 12)  # no frame can be longer, so its end is behind us
 
 
@@ -63,12 +64,13 @@ class Handler:
 
 
 class Stream:
-    """One stream as the host sees it."""
+    """One stream as the host sees it. Until the guest has room for it, it waits unopened."""
 
-    def __init__(self, session: Session, number: int, handler: Handler) -> None:
-        self.number, self.handler = number, handler
+    def __init__(self, session: Session, kind: Kind, payload: bytes, handler: Handler) -> None:
+        self.number, self.handler = 0, handler  # 0: not open, or no more
         self._session = session
-        self._credit = session.guest_window
+        self._opening = kind, payload
+        self._credit = 0
         self._granted = {1: WINDOW, 2: WINDOW}
         self._due = {1: 0, 2: 0}
         self._waiting: deque[tuple[memoryview, Future[None]]] = deque()
@@ -99,22 +101,26 @@ class Stream:
             self._flow()
 
     def control(self, kind: Kind, payload: bytes = b"") -> None:
-        """Send a SIGNAL, RESIZE or CANCEL."""
-        if self.number in self._session.streams:
+        """Send a SIGNAL, RESIZE or CANCEL; what has not begun can only be cancelled."""
+        if self.number:
             self._session.write(kind, self.number, 0, payload)
+        elif kind == Kind.CANCEL and self._session.forget(self):
+            self.end(ClosedError("the command", "it was cancelled before it began"))
 
     def taken(self, channel: int, size: int) -> None:
         """`size` bytes of `channel` are gone from our memory, so the guest may send more."""
         self._due[channel] += size
-        if self._due[channel] >= WINDOW // 4 and self.number in self._session.streams:
+        if self._due[channel] >= WINDOW // 4 and self.number and channel in self._granted:
             due, self._due[channel] = self._due[channel], 0
             self._granted[channel] += due
             payload = due.to_bytes(4, "little")
             self._session.write(Kind.CREDIT, self.number, channel, payload)
 
-    def begin(self, credit: int) -> None:
-        """The guest named its window."""
-        self._credit = credit
+    def begin(self, number: int, credit: int) -> None:
+        """The guest has room for it."""
+        self.number, self._credit = number, credit
+        kind, payload = self._opening
+        self._session.write(kind, number, 0, payload)
         self._flow()
 
     def arrived(self, frame: Frame) -> None:
@@ -143,6 +149,7 @@ class Stream:
 
     def end(self, error: Exception | None) -> None:
         """Nothing happens on this stream any more."""
+        self.number = 0
         self._break(error or ClosedError("the command's input", "it ended"))
         if error is None:
             self.handler.over()
@@ -161,7 +168,7 @@ class Stream:
                 self._waiting.appendleft((data[size:], future))
             else:
                 settle(future, None)
-        if self._ending and not self._waiting and not self._broken:
+        if self._ending and not self._waiting and not self._broken and self.number:
             self._broken = True
             self._session.write(Kind.EOF, self.number)
 
@@ -198,6 +205,8 @@ class Session:
         self.guest_window = 0
         self.hello: Hello | None = None
         self.streams: dict[int, Stream] = {}
+        self._most = 0  # streams that the guest has room for
+        self._pending: deque[Stream] = deque()
         self._decoder = Decoder()
         self._nonce = nonce
         self._found = b""  # before the hello
@@ -218,14 +227,28 @@ class Session:
         target = self._out if self.hello is not None else self._held
         target.append(protocol.encode(kind, stream, channel, payload))
 
-    def open(self, kind: Kind, payload: bytes, handler: Handler) -> Stream:
-        """Begin a stream."""
+    def open(self, kind: Kind, payload: bytes, handler: Handler, *, urgent: bool = False) -> Stream:
+        """Begin a stream, as soon as the guest has room for it. An `urgent` one goes ahead of
+        the others, and some room is kept for it: whatever waits, the guest can be thawed.
+        """
         if len(payload) > protocol.PAYLOAD:
             raise SpecError("command", f"takes at most {protocol.PAYLOAD} bytes", len(payload))
-        self._last += 1
-        stream = self.streams[self._last] = Stream(self, self._last, handler)
-        self.write(kind, self._last, 0, payload)
+        stream = Stream(self, kind, payload, handler)
+        if urgent and len(self.streams) < self._most:
+            self._begin_stream(stream)
+        elif urgent:
+            self._pending.appendleft(stream)
+        else:
+            self._pending.append(stream)
+            self._admit()
         return stream
+
+    def forget(self, stream: Stream) -> bool:
+        """Whether `stream` was still waiting for room; it waits no more."""
+        if stream not in self._pending:
+            return False
+        self._pending.remove(stream)
+        return True
 
     def ping(self) -> Future[None]:
         """Done when the guest answered."""
@@ -248,9 +271,11 @@ class Session:
 
     def fail(self, error: Exception) -> None:
         """End everything that is open."""
-        streams, self.streams = self.streams, {}
+        streams = [*self.streams.values(), *self._pending]
+        self.streams.clear()
+        self._pending.clear()
         pings, self._pings = self._pings, deque()
-        for stream in streams.values():
+        for stream in streams:
             stream.end(error)
         for _, future in pings:
             fail(future, error)
@@ -270,15 +295,23 @@ class Session:
         version = found.number(Tag.VERSION) or 0
         if version != protocol.VERSION:
             raise self.error(f"speaks version {version} of its protocol, not {protocol.VERSION}")
-        self._begin(_hello(found, version), found.number(Tag.WINDOW) or 0)
-        return data[done:]
-
-    def _begin(self, hello: Hello, window: int) -> None:
-        self.guest_window, self.hello = min(window, _CREDIT_MOST), hello
+        self.guest_window = min(found.number(Tag.WINDOW) or 0, _CREDIT_MOST)
+        self._most = found.number(Tag.COUNT) or 0
+        self.hello = _hello(found, version)
         self._out += self._held
         self._held = []
-        for stream in self.streams.values():
-            stream.begin(self.guest_window)
+        self._admit()
+        return data[done:]
+
+    def _admit(self) -> None:
+        """Open what waits, as far as there is room."""
+        while self._pending and len(self.streams) < self._most - _URGENT:
+            self._begin_stream(self._pending.popleft())
+
+    def _begin_stream(self, stream: Stream) -> None:
+        self._last += 1
+        self.streams[self._last] = stream
+        stream.begin(self._last, self.guest_window)
 
     def _ponged(self, frame: Frame) -> None:
         if not self._pings or self._pings[0][0] != frame.payload:
@@ -291,6 +324,7 @@ class Session:
             raise self.error("sent a frame for a stream that is not open")
         if frame.kind in (Kind.FAILED, Kind.END):
             del self.streams[frame.stream]
+            self._admit()
         stream.arrived(frame)
 
 

@@ -181,7 +181,7 @@ class NativeAgent:
     def shutdown(self, mode: str = "powerdown") -> Future[None]:
         """Ask the guest to end: ``powerdown``, ``halt`` or ``reboot``. Done when it agreed."""
         handler = _Agreed()
-        self._open(Kind.SHUTDOWN, [(Tag.ARG, mode)], handler)
+        self._open(Kind.SHUTDOWN, [(Tag.ARG, mode)], handler, urgent=True)
         return handler.future
 
     def interrupt(self, error: Exception) -> None:
@@ -213,9 +213,17 @@ class NativeAgent:
 
     # Streams
 
-    def _open(self, kind: Kind, pairs: list[tuple[Tag, Value]], handler: Handler) -> Remote:
+    def _open(
+        self,
+        kind: Kind,
+        pairs: list[tuple[Tag, Value]],
+        handler: Handler,
+        *,
+        urgent: bool = False,
+    ) -> Remote:
+        payload = protocol.fields(pairs)
         with self._acting() as session:
-            return Remote(self, session, session.open(kind, protocol.fields(pairs), handler))
+            return Remote(self, session, session.open(kind, payload, handler, urgent=urgent))
 
     def _collect(
         self,
@@ -223,10 +231,12 @@ class NativeAgent:
         pairs: list[tuple[Tag, Value]],
         input: bytes | None = None,
         timeout: float | None = None,
+        *,
+        urgent: bool = False,
     ) -> Future[Result[Any]]:
         pairs += [(Tag.NO_INPUT, b"")] if input is None else []
         with self._acting():
-            remote = self._open(Kind.EXEC, pairs, handler)
+            remote = self._open(Kind.EXEC, pairs, handler, urgent=urgent)
             handler.taken, handler.cancel = remote.taken, remote.cancel
             handler.start_drain()
             if input is not None:
@@ -250,7 +260,7 @@ class NativeAgent:
         pairs: list[tuple[Tag, Value]] = [(Tag.APPLET, name)]
         pairs += [(Tag.ARG, word) for word in words]
         handler = Collect((name, *words), LIMIT, {}, None)
-        return then(self._collect(handler, pairs), _checked)
+        return then(self._collect(handler, pairs, urgent=True), _checked)
 
     def _transfer(self, name: str, *words: str) -> Future[GuestProcess]:
         pairs: list[tuple[Tag, Value]] = [(Tag.APPLET, name)]

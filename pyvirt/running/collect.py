@@ -73,7 +73,8 @@ class Collect(Handler):
     def lost(self, error: Exception) -> None:
         if self._drain is not None:
             self._drain.end(lambda: None)
-        fail(self.future, error)
+        # What its own time limit cancelled before it began was late, not lost.
+        fail(self.future, error if self._late is None else self._timed_out(True))
 
     def start_drain(self) -> None:
         """Begin to serve the sinks, now that `taken` and `cancel` are known."""

@@ -42,9 +42,9 @@ class Log(Handler):
         self.seen.append(error)
 
 
-def hello(nonce=NONCE, version=1, window=1000):
+def hello(nonce=NONCE, version=1, window=1000, count=100):
     pairs = [(Tag.VERSION, version), (Tag.NONCE, nonce), (Tag.WINDOW, window)]
-    pairs += [(Tag.PID, 1), (Tag.HOSTNAME, "guest")]
+    pairs += [(Tag.PID, 1), (Tag.HOSTNAME, "guest"), (Tag.COUNT, count)]
     return PREAMBLE + protocol.encode(Kind.HELLO, 0, 0, protocol.fields(pairs))
 
 
@@ -225,3 +225,32 @@ def test_a_command_that_no_frame_can_hold_is_refused():
     with pytest.raises(SpecError) as caught:
         greeted().open(Kind.EXEC, bytes(300_000), Log())
     assert str(caught.value) == "command takes at most 262144 bytes, got 300000"
+
+
+def test_streams_wait_until_there_is_room():
+    session, logs = greeted(count=10), [Log() for _ in range(5)]
+    one, _, three, four = (session.open(Kind.EXEC, b"%d" % n, logs[n]) for n in range(4))
+    three.send(b"input")
+    assert [(f.kind, f.payload) for f in sent(session)] == [(Kind.EXEC, b"0"), (Kind.EXEC, b"1")]
+    session.open(Kind.EXEC, b"urgent", logs[4], urgent=True)
+    assert [(f.stream, f.payload) for f in sent(session)] == [(3, b"urgent")]
+    four.control(Kind.CANCEL)
+    (error,) = logs[3].seen
+    assert str(error) == "the command is closed: it was cancelled before it began"
+    assert one.number == 1
+    session.feed(frame(Kind.END, stream=1) + frame(Kind.END, stream=3))
+    assert [(f.kind, f.stream) for f in sent(session)] == [
+        (Kind.EXEC, 4),
+        (Kind.DATA, 4),
+    ]
+    session.fail(ClosedError("guest", "gone"))
+    assert [type(log.seen[-1]) for log in logs[1:4]] == [ClosedError] * 3
+
+
+def test_credit_for_a_channel_that_ended_is_not_sent():
+    session, log = greeted(), Log()
+    stream = session.open(Kind.EXEC, b"", log)
+    session.feed(data(WINDOW) + frame(Kind.EOF, channel=1))
+    sent(session)
+    stream.taken(1, WINDOW)
+    assert sent(session) == []

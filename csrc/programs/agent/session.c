@@ -94,6 +94,7 @@ static void answer_hello(const pv_field *nonce)
     pv_fields_number(&fields, PV_TAG_VERSION, PV_FRAME_VERSION);
     pv_fields_bytes(&fields, PV_TAG_NONCE, nonce->data, nonce->size);
     pv_fields_number(&fields, PV_TAG_WINDOW, WINDOW);
+    pv_fields_number(&fields, PV_TAG_COUNT, MAX_STREAMS);
     pv_fields_number(&fields, PV_TAG_PID, (uint64_t)getpid());
     pv_fields_number(&fields, PV_TAG_INIT_STATUS, (uint64_t)(unsigned)agent.init_status);
     pv_fields_text(&fields, PV_TAG_HOSTNAME, uts.nodename);
