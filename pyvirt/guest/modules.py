@@ -13,9 +13,6 @@ from attrs import frozen
 
 from pyvirt.guest import elf
 
-_SIGNATURE = b"~Module signature appended~\n"
-_SIGNATURE_INFO = 12  # struct module_signature, whose last four bytes are the length before it
-
 
 @frozen
 class Module:
@@ -57,15 +54,6 @@ def read(path: str, data: bytes) -> Module:
         tuple(fields.get("alias", [])),
         tuple(_before(fields.get("softdep", []))),
     )
-
-
-def unsigned(data: bytes) -> bytes:
-    """Module *data* without its appended signature, which costs time to verify."""
-    if not data.endswith(_SIGNATURE):
-        return data
-    end = len(data) - len(_SIGNATURE) - _SIGNATURE_INFO
-    length = int.from_bytes(data[end + 8 : end + 12], "big")
-    return data[: end - length] if length <= end else data
 
 
 def closure(wanted: Iterable[str], load: Callable[[str], Module | None]) -> dict[str, Module]:

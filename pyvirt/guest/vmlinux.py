@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from pyvirt.errors import ProtocolError, UnsupportedError
-from pyvirt.guest import elf
+from pyvirt.guest import elf, strip
 from pyvirt.guest.unpack import unpack
 
 _HEADER = struct.Struct("<4sH")  # "HdrS" and the version of the boot protocol, at 0x202
@@ -20,13 +20,13 @@ _PVH_NOTE = (b"Xen", 18)  # XEN_ELFNOTE_PHYS32_ENTRY
 
 
 def vmlinux(kernel: bytes, name: str = "the kernel") -> bytes:
-    """The ELF kernel inside bzImage *kernel*, or *kernel* itself when it is one."""
+    """The ELF kernel inside bzImage *kernel* (or *kernel* itself), as small as it can be."""
     inner = kernel if elf.is_elf(kernel) else unpack(_payload(kernel, name), name)
     if not elf.is_elf(inner):
         raise ProtocolError(name, "holds no ELF kernel", 0)
     if _PVH_NOTE not in {(owner, kind) for owner, kind, _ in elf.read(inner, name).notes()}:
         raise UnsupportedError("the PVH entry", name, "build the kernel with CONFIG_PVH")
-    return inner
+    return strip.kernel(inner)
 
 
 def _payload(kernel: bytes, name: str) -> bytes:

@@ -8,21 +8,23 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.elfs import relocatable
 
 from pyvirt.errors import ProtocolError, SpecError
-from pyvirt.guest import cmdline, cpio
+from pyvirt.guest import cmdline, cpio, strip
 from pyvirt.guest.initramfs import File, Programs, applets, initramfs, script
 from pyvirt.guest.modules import Module
 from pyvirt.guest.tree import Tree, merged
 
 TABLE = b"\0".join([b"", *(b"tool%d" % n for n in range(80)), b"busybox", b"modprobe", b"sh", b""])
 PROGRAMS = Programs(agent=b"agent", drivers=b"drivers", busybox=b"\x7fELF" + TABLE)
+KO = relocatable(text=b"code", BTF=b"types")
 MODULE = Module("virtio_blk", "kernel/drivers/virtio_blk.ko.xz", aliases=("virtio:d00000002v*",))
 MOUSE = Module("psmouse", "kernel/psmouse.ko", aliases=("serio:*",))
 
 
 def made(**files: File) -> dict[str, cpio.Entry]:
-    found = {"virtio_blk": (MODULE, b"module"), "psmouse": (MOUSE, b"mouse")}
+    found = {"virtio_blk": (MODULE, KO), "psmouse": (MOUSE, KO)}
     named = {"/" + name.replace("__", "/"): file for name, file in files.items()}
     entries = initramfs(PROGRAMS, "6.1", found, ["virtio_blk"], named)
     assert [entry.path for entry in entries] == sorted(entry.path for entry in entries)
@@ -41,7 +43,7 @@ def test_the_agent_is_process_1_and_runs_the_drivers() -> None:
 def test_modules_are_uncompressed_and_in_the_tables() -> None:
     tree = made()
     folder = "usr/lib/modules/6.1"
-    assert tree[f"{folder}/kernel/drivers/virtio_blk.ko"].data == b"module"
+    assert tree[f"{folder}/kernel/drivers/virtio_blk.ko"].data == strip.module(KO)
     assert b"kernel/drivers/virtio_blk.ko:\n" in tree[f"{folder}/modules.dep"].data
     assert tree["etc/pyvirt/modules"].data == b"virtio_blk\n"
 

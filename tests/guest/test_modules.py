@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.kernels import kernel
 
-from pyvirt.guest import hardware, modules
+from pyvirt.guest import hardware, modules, strip
 from pyvirt.guest.modules import Module
 from pyvirt.guest.unpack import unpack
 
@@ -95,10 +95,10 @@ def test_the_hardware_list_names_modules_that_exist(
 
 def test_a_signature_is_cut_off(real: dict[str, tuple[Module, bytes]]) -> None:
     _, data = real["virtio_blk"]
-    plain = modules.unsigned(data)
+    plain = strip.unsigned(data)
     signature = b"x" * 40 + bytes(8) + (40).to_bytes(4, "big") + b"~Module signature appended~\n"
-    assert modules.unsigned(plain + signature) == plain
-    assert modules.unsigned(plain) == plain
+    assert strip.unsigned(plain + signature) == plain
+    assert strip.unsigned(plain) == plain
     assert modules.read("virtio_blk.ko", plain) == modules.read("virtio_blk.ko", data)
 
 

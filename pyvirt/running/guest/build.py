@@ -61,11 +61,7 @@ def _make(key: str, guest: Guest, cache: Cache, progress: Progress) -> Recipe:
     chosen = kernel.choose(guest, cache, progress)
     image = _unpacked_kernel(chosen, cache, progress)
     progress("building the initramfs", None)
-    sources = Sources()
-    sources.note(chosen.image)
-    for folder in _CODE:  # another version of pyvirt may write something else
-        for path in folder.glob("*.py"):
-            sources.note(path)
+    sources = _sources(chosen)
     found, load = _modules(chosen, guest.modules, sources)
     static = programs.read(sources, cache, progress)
     names = frozenset(applets(static.busybox))
@@ -75,13 +71,22 @@ def _make(key: str, guest: Guest, cache: Cache, progress: Progress) -> Recipe:
         {"kernel": image, "initramfs": archive}, {"append": cmdline.append(guest.append)}
     )
     cache.store(key, made, sources.identities)
+    cache.prune()
     return made
+
+
+def _sources(chosen: Kernel) -> Sources:
+    sources = Sources()
+    sources.note(chosen.image)
+    for folder in _CODE:  # another version of pyvirt may write something else
+        for path in sorted(folder.glob("*.py")):
+            sources.note(path)
+    return sources
 
 
 def _unpacked_kernel(chosen: Kernel, cache: Cache, progress: Progress) -> Path:
     """The uncompressed image of a kernel, which takes a second to unpack, once."""
-    sources = Sources()
-    sources.note(chosen.image)
+    sources = _sources(chosen)
     key = _key("vmlinux", str(chosen.image), identity(chosen.image))
 
     def make() -> Recipe:
