@@ -30,9 +30,19 @@ PIECE = 256 << 10
 _FIRST, _SLOWER, _LONGEST = 0.0005, 1.15, 0.1  # seconds between looks, and how they grow
 _NAME = "pyvirt"  # what our scripts are called in error messages
 
+# Busybox's setpriv cannot change the user, but then its su is there.
 _AS_USER = (
     'u=$1; shift; g=$(id -g -- "$u") || exit 126; '
-    'exec setpriv --reuid="$u" --regid="$g" --init-groups --reset-env -- "$@"'
+    "if setpriv --help 2>&1 | grep -q -e --reuid; then "
+    'exec setpriv --reuid="$u" --regid="$g" --init-groups --reset-env -- "$@"; fi; '
+    'exec su -s /bin/sh "$u" -c \'exec "$@"\' pyvirt "$@"'
+)
+# Jobs of a shell have groups of their own, but stay in its session, the sixth word of its
+# stat. The second is a name that may hold anything.
+_KILL_SESSION = (
+    "i=$2; for s in /proc/[0-9]*/stat; do { read -r l <$s; } 2>/dev/null || continue; "
+    'set -- ${l##*") "}; [ "$4" = "$i" ] || continue; s=${s%/stat}; kill -KILL "${s##*/}"; '
+    "done 2>/dev/null"
 )
 _IN_DIRECTORY = 'cd -- "$1" || exit 126; shift; exec "$@"'
 _WRAPPERS = tuple(f"{name}: ".encode() for name in (_NAME, "setsid", "env", "setpriv", "id"))
@@ -97,8 +107,8 @@ def until_exit(pid: int) -> Flow[dict[str, Any]]:
 def kill(pid: int, number: int) -> Flow[None]:
     """Send a signal to the session of `pid`, and wait until that is done."""
     script = 'kill -"$1" -- "-$2" 2>/dev/null || kill -"$1" "$2"'
-    if number == 9:  # jobs of a shell have groups of their own, but stay in its session
-        script += '; pkill -KILL -s "$2"; true'
+    if number == 9:
+        script += f"; {_KILL_SESSION}"
     killer = yield from start(["/bin/sh", "-c", script, _NAME, str(number), str(pid)])
     yield from until_exit(killer)
 

@@ -9,19 +9,12 @@ import pytest
 from carrier_suite import CarrierSuite
 from support.qemu import needs_qemu
 
-from pyvirt import VM, Guest, Nic, RunningVM
+from pyvirt import VM, Guest, GuestError, RunningVM
 from pyvirt.guest.carrier import Carrier
 
 pytestmark = [needs_qemu, pytest.mark.timeout(240)]
 
 NUMBERS = itertools.count()
-
-BOTH = VM(
-    name="carriers",
-    memory="384M",
-    nics=[Nic()],
-    boot=Guest(qga=True),
-)
 
 
 def answering(running: RunningVM, agent: str) -> Carrier:
@@ -30,37 +23,35 @@ def answering(running: RunningVM, agent: str) -> Carrier:
     return carrier
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[RunningVM]:
-    with BOTH.start() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def expendable() -> Iterator[RunningVM]:
-    """A guest whose connections tests may close."""
-    with BOTH.start() as running:
-        yield running
-
-
 class Inside(CarrierSuite):
     """The suite in a guest that this process only reaches through the carrier."""
 
     agent = ""
 
     @pytest.fixture
-    def carrier(self, running: RunningVM) -> Carrier:
-        return answering(running, self.agent)
+    def carrier(self, both: RunningVM) -> Carrier:
+        return answering(both, self.agent)
 
     @pytest.fixture
-    def own_carrier(self, expendable: RunningVM) -> Carrier:
-        return answering(expendable, self.agent)
+    def own_carrier(self) -> Iterator[Carrier]:
+        vm = VM(memory="256M", boot=Guest(qga=self.agent == "qga"), agents=[self.agent])
+        with vm.start() as running:
+            yield answering(running, self.agent)
 
     @pytest.fixture
     def folder(self, carrier: Carrier) -> str:
         path = f"/tmp/guest folder {next(NUMBERS)}"
         carrier.run(["mkdir", path]).result(60).check()
         return path
+
+
+    def test_another_user(self, carrier: Carrier) -> None:
+        result = carrier.run('id -u; id -g; id -G; echo "$HOME $USER $LOGNAME"', user="nobody")
+        assert result.result(60).check().stdout == "65534\n65534\n65534\n/ nobody nobody\n"
+
+    def test_a_user_who_is_not_there(self, carrier: Carrier) -> None:
+        with pytest.raises(GuestError):
+            carrier.run("true", user="no-such-user").result(60)
 
 
 class TestNativeAgentInside(Inside):
