@@ -25,7 +25,7 @@ _TAIL = 64 * 1024
 # Colours and cursor movements (ECMA-48 control sequences), which only hinder a reader.
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 # What may become a control sequence or a line's end with the next bytes.
-_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*)?|\r)$")
+_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*)?|\r)\Z")
 
 
 class Console:
