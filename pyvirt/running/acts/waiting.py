@@ -72,13 +72,18 @@ class Waiting(Look):
         wanted = re.compile(pattern)
         while True:
             exact, other = yield from self.read_screen()
-            match = wanted.search(exact.text) or wanted.search(other or "")
+            match = _found(wanted, exact.text) or _found(wanted, other or "")
             if match is not None:
                 return match
             if time.monotonic() > limit:
                 what = f"{wanted.pattern!r} on the screen"
                 raise TimedOut(what, timeout, _shown(exact, other))
             yield Pause(LOOK)
+
+
+def _found(wanted: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """A match in `text`: a line may end with the blank that follows a prompt, or without."""
+    return wanted.search(text) or wanted.search(text.replace("\n", " \n") + " ")
 
 
 def _shown(exact: Reading, other: str | None) -> str:
