@@ -364,7 +364,7 @@ def _filesystems(found: list[dict[str, Any]]) -> tuple[Filesystem, ...]:
         Filesystem(
             str(one.get("mountpoint", "")),
             str(one.get("type", "")),
-            str(one.get("name", "")),
+            f"/dev/{one.get('name', '')}",  # its kernel name: this agent tells of disks only
             one.get("total-bytes"),
             one.get("used-bytes"),
         )

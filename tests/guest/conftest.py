@@ -27,16 +27,22 @@ def udp_echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def both(udp_echo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVM]:
-    """A guest in which both agents answer, with an ext4 disk and the user network."""
+    """A guest in which both agents answer, with an ext4 disk on /mnt and the user network."""
     image = tmp_path_factory.mktemp("disk") / "ext4.img"
     subprocess.run(["truncate", "-s", "32M", image], check=True)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    guest = Guest(
+        qga=True,
+        modules=["ext4"],
+        files={"/usr/bin/udp-echo": udp_echo},
+        init="mount -t ext4 /dev/vda /mnt",
+    )
     vm = VM(
         name="both",
         memory="512M",
         nics=[Nic()],
         disks=[Disk(image, format="raw")],
-        boot=Guest(qga=True, modules=["ext4"], files={"/usr/bin/udp-echo": udp_echo}),
+        boot=guest,
     )
     with vm.start() as running:
         yield running
