@@ -343,13 +343,10 @@ class NativeAgent:
             data = self._sock.recv(_RECEIVE)
         except BlockingIOError:
             return
-        except OSError as error:
+        except OSError:  # it ended while something of ours was unread
             data = b""
-            reason = f"{self._explain()} ({error.strerror})"
-        else:
-            reason = "" if data else self._explain()
         if not data:
-            self.close(ClosedError(self._peer, reason))
+            self.close(ClosedError(self._peer, self._explain()))
             return
         try:
             with self._acting() as session:

@@ -12,7 +12,6 @@ import shlex
 import signal
 import stat
 import time
-from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -293,6 +292,3 @@ def snapshot(root: Path) -> dict[str, object]:
         mode = 0 if path.is_symlink() else stat.S_IMODE(status.st_mode)
         found[str(path.relative_to(root))] = (stat.S_IFMT(status.st_mode), mode, content)
     return found
-
-
-__all__ = ["SOON", "CancelledError", "CarrierSuite", "wait_for"]
