@@ -35,7 +35,8 @@ demo-packages := $(build-packages) qemu-system-x86 qemu-utils
 # Machines, media and tools that the tests start for real, and sanitizers for the C.
 test-packages := $(demo-packages) qemu-block-extra ovmf swtpm seabios iproute2 passt \
 	grub-rescue-pc ipxe ipxe-qemu memtest86+ debian-installer-12-netboot-amd64 tesseract-ocr \
-	clang llvm libclang-rt-dev
+	clang llvm libclang-rt-dev \
+	binutils bzip2 cpio kmod libarchive-tools lz4 xz-utils zstd
 
 define install-missing
 	@command -v apt-get >/dev/null || { echo "No apt-get here. Needed: $(1)"; exit 0; }; \
