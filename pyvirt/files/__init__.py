@@ -47,18 +47,19 @@ def load(path: str | os.PathLike[str]) -> VM:
 
     Raises `SpecError` that names the place in the file (``disks[0].bus``).
     """
+    return described(parsed(path))
+
+
+def parsed(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The mapping in a file, not yet a VM. Raises `SpecError` naming the file."""
     file = Path(path)
     form = _form(file)
     try:
-        text = file.read_text("utf-8")
+        return _parsed(file.read_text("utf-8"), form)
     except UnicodeDecodeError as error:
         raise SpecError(str(file), f"must be UTF-8 ({error.reason})", error.start) from None
-    try:
-        return loads(text, form)
     except SpecError as error:
-        if error.field in FORMS:  # the text is at fault, not a field
-            raise SpecError(str(file), error.reason, error.value) from None
-        raise
+        raise SpecError(str(file), error.reason, error.value) from None
 
 
 def loads(text: str, form: str = "toml") -> VM:

@@ -25,7 +25,7 @@ def choose(guest: Guest, cache: Cache, progress: Progress) -> Kernel:
     if guest.kernel is not None:
         return _named(guest.kernel)
     poor = []
-    for kernel in (*kernels.installed(), *_downloaded(cache)):
+    for kernel in at_hand(cache):
         if not kernel.lacks():
             return kernel
         poor.append(kernel)
@@ -35,6 +35,12 @@ def choose(guest: Guest, cache: Cache, progress: Progress) -> Kernel:
         if not poor:
             raise
         return poor[0]  # better than none: it lacks drivers, and the user chose to install it
+
+
+def at_hand(cache: Cache) -> Iterator[Kernel]:
+    """The kernels that need no download, the better ones first."""
+    yield from kernels.installed()
+    yield from _downloaded(cache)
 
 
 def candidates() -> list[str]:
@@ -71,7 +77,7 @@ def _in_trees(image: Path, trees: list[Path]) -> list[Kernel]:
 
 def _download(cache: Cache, progress: Progress) -> Kernel:
     progress("looking for a kernel", None)
-    found = apt.kernel_packages(_meta_package())
+    found = apt.kernel_packages(meta_package())
     trees = [apt.unpacked(archive, cache, progress) for archive in found]
     for tree in trees:
         for kernel in _in_trees(tree, trees):
@@ -80,7 +86,8 @@ def _download(cache: Cache, progress: Progress) -> Kernel:
     raise UnsupportedError("a kernel with its modules", names, apt.NAME_A_KERNEL)
 
 
-def _meta_package() -> str:
+def meta_package() -> str:
+    """The package that leads to this distribution's newest kernel; `UnsupportedError`."""
     try:
         system = platform.freedesktop_os_release()
     except OSError:
