@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Protocol, TypeAlias
@@ -217,6 +218,7 @@ class GuestProcess:
         self.stdout, self.stderr = stdout, stderr
         self.ended = ended
         self._stream = stream
+        self._closed = False
 
     def wait(self, timeout: float | None = None) -> Exit:
         """How it ended. Its output may still be read afterwards."""
@@ -232,7 +234,12 @@ class GuestProcess:
 
     def close(self) -> None:
         """Kill it with its whole session, if it still runs, and drop its streams."""
+        self._closed = True
         self._stream.cancel()
+
+    def __del__(self) -> None:
+        if not self._closed and not self.ended.done():
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, 2, source=self)
 
     def __enter__(self) -> GuestProcess:
         return self

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from threading import RLock
 from typing import Any
 
 from pyvirt.errors import ClosedError, UnsupportedError
@@ -36,6 +37,8 @@ class QgaStream:
         self._left = {1: WINDOW, 2: WINDOW}
         self._input: deque[tuple[bytes | None, Future[None]]] = deque()
         self._feeding = self._over = self._cancelled = False
+        # Callers come from any thread, and answers from the loop's.
+        self._lock = RLock()
 
     def start(self, words: list[str]) -> None:
         """Start the command."""
@@ -58,33 +61,36 @@ class QgaStream:
         raise UnsupportedError("a terminal", PEER)
 
     def cancel(self) -> None:
-        self._cancelled = True
-        self.kill(9)
+        with self._lock:
+            self._cancelled = True
+            self.kill(9)
 
     def taken(self, channel: int, size: int) -> None:
-        self._left[channel] += size
+        with self._lock:
+            self._left[channel] += size
 
     def _started(self, begun: Future[Spawned]) -> None:
         if error := begun.exception():
             self._lost(error)
             return
-        self._live = begun.result()
+        with self._lock:
+            self._live = begun.result()
+            if self._cancelled:
+                self.kill(9)
         self._handler.started(self._live.pid)
-        if self._cancelled:
-            self.kill(9)
         following = qga_flows.follow(self._live, self._left.__getitem__, self._feed)
         self._conduct(following).add_done_callback(self._ended)
         self._next_input()
 
     def _feed(self, channel: int, data: bytes) -> None:
-        self._left[channel] -= len(data)
+        with self._lock:
+            self._left[channel] -= len(data)
         self._handler.data(channel, data)
 
     def _ended(self, followed: Future[dict[str, Any]]) -> None:
         if error := followed.exception():
             self._lost(error)
             return
-        self._over = True
         status, duration = followed.result(), self._clock() - self._begun
         self._drop_input(ClosedError("the command's input", "nobody reads it"))
         self._handler.eof(1)
@@ -95,18 +101,18 @@ class QgaStream:
         removed.add_done_callback(lambda _: self._handler.over())
 
     def _lost(self, error: BaseException) -> None:
-        self._over = True
         reason = error if isinstance(error, Exception) else ClosedError(PEER, str(error))
         self._drop_input(reason)
         self._handler.lost(reason)
 
     def _queue(self, data: bytes | None) -> Future[None]:
         future: Future[None] = Future()
-        if self._over:
-            fail(future, ClosedError("the command's input", "nobody reads it"))
-        else:
-            self._input.append((data, future))
-            self._next_input()
+        with self._lock:
+            if not self._over:
+                self._input.append((data, future))
+                self._next_input()
+                return future
+        fail(future, ClosedError("the command's input", "nobody reads it"))
         return future
 
     def _next_input(self) -> None:
@@ -119,13 +125,18 @@ class QgaStream:
         self._conduct(flow).add_done_callback(partial(self._fed, future))
 
     def _fed(self, future: Future[None], done: Future[None]) -> None:
-        self._feeding = False
         if error := done.exception():
             fail(future, error)
         else:
             settle(future, None)
-        self._next_input()
+        with self._lock:
+            self._feeding = False
+            self._next_input()
 
     def _drop_input(self, error: Exception) -> None:
-        while self._input:
-            fail(self._input.popleft()[1], error)
+        with self._lock:
+            self._over = True
+            waiting = [future for _, future in self._input]
+            self._input.clear()
+        for future in waiting:
+            fail(future, error)

@@ -143,6 +143,7 @@ void shutdown_now(const char *mode);
 
 /* main.c */
 void signals_handle(void);
+void power_handle(void);
 
 /* port.c */
 int port_wait(const char *name);

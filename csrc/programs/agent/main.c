@@ -55,6 +55,12 @@ void signals_handle(void)
     }
 }
 
+void power_handle(void)
+{
+    if (init_power_pressed(agent.power))
+        shutdown_now("powerdown");
+}
+
 static void open_signals(void)
 {
     sigset_t set;
@@ -74,6 +80,7 @@ static void open_signals(void)
 static void begin(void)
 {
     agent.init = getpid() == 1;
+    agent.power = -1;
     if (agent.init)
         init_begin();
     do
@@ -121,8 +128,8 @@ static void other_event(uint64_t role)
         signals_handle();
     else if (role == ROLE_STREAMS)
         stream_events();
-    else if (role == ROLE_POWER && init_power_pressed(agent.power))
-        shutdown_now("powerdown");
+    else if (role == ROLE_POWER)
+        power_handle();
 }
 
 /* Until the port is gone. */

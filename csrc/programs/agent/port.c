@@ -54,19 +54,25 @@ static int open_uevents(void)
     return fd;
 }
 
-/* Process 1 has duties while it waits. The second is for a port whose name comes after it. */
+/* Process 1 has duties while it waits. A second is for a port whose name comes after it. */
 int port_wait(const char *name)
 {
     char event[4096];
     int port;
-    struct pollfd wait[2] = {{open_uevents(), POLLIN, 0}, {agent.signals, POLLIN, 0}};
+    struct pollfd wait[] = {
+        {open_uevents(), POLLIN, 0},
+        {agent.signals, POLLIN, 0},
+        {agent.power, POLLIN, 0},
+    };
 
     while ((port = open_port(name)) < 0) {
-        poll(wait, 2, 1000);
+        poll(wait, sizeof wait / sizeof *wait, 1000);
         while (recv(wait[0].fd, event, sizeof event, 0) > 0)
             ;
         if (wait[1].revents & POLLIN)
             signals_handle();
+        if (wait[2].revents & POLLIN)
+            power_handle();
     }
     if (wait[0].fd >= 0)
         close(wait[0].fd);
