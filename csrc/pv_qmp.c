@@ -184,13 +184,12 @@ static void begin(pv_qmp_state *s)
     s->place = VALUE;
 }
 
-static pv_qmp_status open_level(pv_qmp_state *s, const pv_qmp_limits *limits, int array)
+/* Enter an object or array; 0 if that is too deep. */
+static int enter(pv_qmp_state *s, const pv_qmp_limits *limits, int array)
 {
     if (s->depth >= limits->depth || s->depth >= PV_QMP_MAX_DEPTH)
-        return PV_QMP_DEEP;
-    if (s->depth == 1 && s->expect != MEMBER)
-        return PV_QMP_GARBAGE;
-    uint64_t bit = (uint64_t)1 << (s->depth % 64);
+        return 0;
+    const uint64_t bit = (uint64_t)1 << (s->depth % 64);
     if (array)
         s->shape[s->depth / 64] |= bit;
     else
@@ -198,19 +197,65 @@ static pv_qmp_status open_level(pv_qmp_state *s, const pv_qmp_limits *limits, in
     s->depth++;
     if (s->depth > s->deepest)
         s->deepest = s->depth;
-    return PV_QMP_OK;
+    return 1;
+}
+
+/* Leave an object or array; 0 if the other one was entered last. */
+static int leave(pv_qmp_state *s, int array)
+{
+    const uint32_t level = s->depth - 1;
+
+    if ((int)(s->shape[level / 64] >> (level % 64) & 1) != array)
+        return 0;
+    s->depth--;
+    return 1;
+}
+
+static pv_qmp_status open_level(pv_qmp_state *s, const pv_qmp_limits *limits, int array)
+{
+    if (s->depth == 1 && s->expect != MEMBER)
+        return PV_QMP_GARBAGE;
+    return enter(s, limits, array) ? PV_QMP_OK : PV_QMP_DEEP;
 }
 
 static pv_qmp_status close_level(pv_qmp_state *s, const uint8_t *p, int array)
 {
-    int opened = (int)(s->shape[(s->depth - 1) / 64] >> ((s->depth - 1) % 64) & 1);
-
-    if (opened != array)
+    if (!leave(s, array))
         return PV_QMP_GARBAGE;
-    s->depth--;
     if (s->depth > 0)
         return PV_QMP_OK;
     return s->expect == MEMBER ? take_member(s, p) : PV_QMP_GARBAGE;
+}
+
+/* Nearly all bytes of a large reply lie below its outermost object, where only brackets and
+ * strings matter. Pass over as many of them as are in [s->at, stop); what is left, if
+ * anything, is for step(): the end of that level, a string that is cut, or a fault. */
+static void skim(pv_qmp_state *s, const pv_qmp_limits *limits, const uint8_t *p, size_t stop)
+{
+    size_t at = s->at;
+
+    while (at < stop && s->depth > 1) {
+        const uint8_t c = p[at];
+        if (c == '"') {
+            const size_t end = skip_text(p, at + 1, stop);
+            if (end == stop || p[end] != '"')
+                break;
+            at = end + 1;
+        } else if (c == '{' || c == '[') {
+            if (!enter(s, limits, c == '['))
+                break;
+            at++;
+        } else if (c == '}' || c == ']') {
+            if (!leave(s, c == ']'))
+                break;
+            at++;
+        } else if ((c > 0x20 && c < 0x7f) || c == ' ' || c == '\n' || c == '\r' || c == '\t') {
+            at++;
+        } else {
+            break;
+        }
+    }
+    s->at = (uint32_t)at;
 }
 
 static pv_qmp_status close_string(pv_qmp_state *s)
@@ -312,13 +357,13 @@ pv_qmp_status pv_qmp_scan(pv_qmp_state *s, const pv_qmp_limits *limits,
 {
     *count = 0;
     while (s->at < size && *count < cap) {
+        const size_t stop = s->place == BETWEEN || size - s->start <= limits->size
+                          ? size : s->start + (size_t)limits->size;
         if (s->place == STRING)
-            s->at = (uint32_t)skip_text(p, s->at, size);
-        if (s->place != BETWEEN && s->at - s->start >= limits->size) {
-            *where = (size_t)s->start + limits->size;
-            return PV_QMP_LONG;
-        }
-        if (s->at == size)
+            s->at = (uint32_t)skip_text(p, s->at, stop);
+        else if (s->place == VALUE && s->depth > 1)
+            skim(s, limits, p, stop);
+        if (s->at == stop)
             break;
         pv_qmp_status status = step(s, limits, p);
         *where = s->at;
@@ -333,7 +378,8 @@ pv_qmp_status pv_qmp_scan(pv_qmp_state *s, const pv_qmp_limits *limits,
                 return status;
         }
     }
-    return PV_QMP_OK;
+    *where = (size_t)s->start + limits->size;
+    return s->place != BETWEEN && s->at == *where ? PV_QMP_LONG : PV_QMP_OK;
 }
 
 void pv_qmp_moved(pv_qmp_state *s)
