@@ -86,7 +86,8 @@ def test_another_disk_is_booted_after_a_reset(tmp_path: Path) -> None:
 
 
 def test_ipxe_runs_a_script_from_the_user_network(tmp_path: Path) -> None:
-    (tmp_path / "boot.ipxe").write_text("#!ipxe\necho fetched by ${ip} from ${next-server}\nshell\n")
+    script = "#!ipxe\necho fetched by ${ip} from ${next-server}\nshell\n"
+    (tmp_path / "boot.ipxe").write_text(script)
     disc = CDROM(present(IPXE_ISO), bootindex=0)
     nic = Nic(User(tftp=tmp_path, bootfile="boot.ipxe"))
     with booting(disks=[disc], nics=[nic]) as running:
