@@ -6,7 +6,7 @@
  *   main.c     arguments, the loop
  *   session.c  the port: hunting, frames in, frames out
  *   stream.c   streams: credit, pumping, ends
- *   exec.c     starting processes
+ *   exec.c     starting processes; users.c, whose
  *   connect.c  streams to sockets in the guest
  *   applets.c  the internal commands: files.c, tar.c, info.c, listening.c, freeze.c
  *   init.c     duties of process 1; ending the guest
@@ -16,6 +16,7 @@
 #define AGENT_H
 
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -101,6 +102,19 @@ void stream_free(struct stream *s);
 void streams_reap(void);
 void streams_drop(void);
 void watch(int epoll, int fd, uint32_t events, uint64_t token);
+
+/* users.c */
+enum { MAX_GROUPS = 64 };
+
+struct user {
+    uid_t uid;
+    gid_t gid, groups[MAX_GROUPS];
+    int groups_count;
+    char name[64], home[PATH_MAX], shell[PATH_MAX];
+};
+
+/* By name or number, with all groups. */
+bool user_find(const char *who, struct user *user);
 
 /* exec.c */
 struct request {
