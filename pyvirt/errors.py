@@ -6,7 +6,8 @@ built-in ``TimeoutError``.
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, TypeVar
 
 
 class PyvirtError(Exception):
@@ -18,6 +19,18 @@ class PyvirtError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (type(self), self.args, self.__dict__)
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def own(error: E) -> E:
+    """`error` for one of many who wait for what failed."""
+    if not isinstance(error, PyvirtError):
+        return error
+    mine = copy.copy(error)
+    mine.__cause__, mine.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return mine
 
 
 def _again(kind: type[PyvirtError], args: tuple[Any, ...], facts: dict[str, Any]) -> PyvirtError:

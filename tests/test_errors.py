@@ -44,3 +44,13 @@ def test_limits_and_connections_keep_their_built_in_bases() -> None:
     assert issubclass(errors.TimedOut, TimeoutError)
     assert issubclass(errors.ClosedError, ConnectionError)
     assert issubclass(errors.SpecError, ValueError)
+
+
+def test_each_of_many_who_wait_has_an_error_of_its_own() -> None:
+    shared = errors.ClosedError("vm", "killed")
+    shared.__cause__ = OSError("gone")
+    mine = errors.own(shared)
+    assert mine is not shared
+    assert (str(mine), vars(mine), mine.__cause__) == (str(shared), vars(shared), shared.__cause__)
+    foreign = KeyError("x")
+    assert errors.own(foreign) is foreign

@@ -16,6 +16,8 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
+from pyvirt.errors import own
+
 CHUNK = 256 << 10
 LINE = 1 << 20  # bytes of a line that are waited for: a guest may never send a newline
 
@@ -164,7 +166,7 @@ class Reader:
         if data or self._error is None:
             future.set_result(data)
         else:
-            future.set_exception(self._error)
+            future.set_exception(own(self._error))
         if len(data) > known:
             self._consumed(len(data) - known)
 

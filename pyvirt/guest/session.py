@@ -14,7 +14,7 @@ from concurrent.futures import Future
 
 from attrs import frozen
 
-from pyvirt.errors import ClosedError, GuestError, ProtocolError, SpecError
+from pyvirt.errors import ClosedError, GuestError, ProtocolError, SpecError, own
 from pyvirt.guest import protocol
 from pyvirt.guest.future import fail, settle
 from pyvirt.guest.process import Exit
@@ -189,7 +189,7 @@ class Stream:
     def _break(self, error: Exception) -> None:
         self._broken = True
         while self._waiting:
-            fail(self._waiting.popleft()[1], error)
+            fail(self._waiting.popleft()[1], own(error))
 
     def _exit(self, found: Fields) -> Exit:
         code, number = found.number(Tag.EXIT_CODE), found.number(Tag.SIGNAL)
@@ -276,9 +276,9 @@ class Session:
         self._pending.clear()
         pings, self._pings = self._pings, deque()
         for stream in streams:
-            stream.end(error)
+            stream.end(own(error))
         for _, future in pings:
-            fail(future, error)
+            fail(future, own(error))
 
     def error(self, reason: str) -> ProtocolError:
         """What to raise about the guest."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO
 
-from pyvirt.errors import ClosedError, GuestError, ProtocolError
+from pyvirt.errors import ClosedError, GuestError, ProtocolError, own
 from pyvirt.guest import protocol
 from pyvirt.guest.carrier import LIMIT, Command, GuestInfo, Progress, Sink
 from pyvirt.guest.facts import guest_info
@@ -194,7 +194,7 @@ class NativeAgent:
             session, self._session = self._session, Session(os.urandom(8), resync=True)
             ready, self._ready = self._ready, Future()
         session.fail(error)
-        fail(ready, error)
+        fail(ready, own(error))
         with self._acting():
             pass
 
@@ -209,7 +209,7 @@ class NativeAgent:
             self._sock.close()
             self._out.clear()
         self._session.fail(self._error)
-        fail(self._ready, self._error)
+        fail(self._ready, own(self._error))
 
     # Streams
 
@@ -303,7 +303,7 @@ class NativeAgent:
             if self._error is None and self._pid != os.getpid():
                 raise ClosedError(self._peer, "it belongs to the process that started it")
             if self._error is not None:
-                raise self._error
+                raise own(self._error)
             yield self._session
             self._out.extend(map(memoryview, self._session.take()))
             if not self._blocked:

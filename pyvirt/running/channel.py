@@ -19,9 +19,10 @@ from contextlib import suppress
 from typing import Any
 from typing import Protocol as Interface
 
-from pyvirt.errors import ClosedError, PyvirtError
+from pyvirt.errors import ClosedError, PyvirtError, own
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.protocol import Answer, Greeting, Protocol
+from pyvirt.running.interrupts import Uninterrupted
 from pyvirt.running.loop import loop
 
 
@@ -110,7 +111,7 @@ class Channel:
 
     def submit(self, request: Request, *, first: bool = False) -> None:
         """Send `request` now if that is possible, else as soon as it is."""
-        with self._sending:
+        with Uninterrupted(), self._sending:
             error = self.error
             if error is None:
                 if first or (self._admitted and not self._unsent and self._free(request)):
@@ -119,7 +120,7 @@ class Channel:
                     request.keep_fds()
                     self._unsent.append(request)
         if error is not None:
-            request.settle(None, error)
+            request.settle(None, own(error))
 
     def admit(self) -> None:
         """From now on everything may be sent."""
@@ -131,18 +132,19 @@ class Channel:
         """Read, if nobody else does, until `future` is done or `deadline` has passed."""
         if self._reader == threading.get_ident():
             raise RuntimeError("a callback must not wait for the monitor that called it")
-        if not self._turn.acquire(blocking=False):
-            return
-        self._reader = threading.get_ident()
-        try:
-            if self.error is None:
-                loop().reading(self._fd, False)
-                self._read_until(future, deadline)
-        finally:
-            if self.error is None:
-                loop().reading(self._fd, True)
-            self._reader = None
-            self._turn.release()
+        with Uninterrupted() as interrupts:
+            if not self._turn.acquire(blocking=False):
+                return
+            self._reader = threading.get_ident()
+            try:
+                if self.error is None:
+                    loop().reading(self._fd, False)
+                    self._read_until(future, deadline, interrupts)
+            finally:
+                if self.error is None:
+                    loop().reading(self._fd, True)
+                self._reader = None
+                self._turn.release()
 
     def shut(self) -> None:
         """End the connection. Its descriptor is closed on return, unless a callback calls."""
@@ -216,12 +218,17 @@ class Channel:
                 self._reader = None
                 self._turn.release()
 
-    def _read_until(self, future: Future[Any], deadline: float | None) -> None:
+    def _read_until(
+        self, future: Future[Any], deadline: float | None, interrupts: Uninterrupted
+    ) -> None:
         while self.error is None and not future.done():
             patience = None if deadline is None else (deadline - time.monotonic()) * 1000
             if patience is not None and patience <= 0:
                 return
-            if self._poll.poll(patience):
+            interrupts.waiting = True
+            arrived = self._poll.poll(patience)
+            interrupts.waiting = False
+            if arrived:
                 self._receive()
 
     def _receive(self) -> None:
@@ -233,7 +240,8 @@ class Channel:
         except (OSError, PyvirtError) as cause:
             self._end(cause)
         except BaseException:
-            # An interrupt lost what was just read: no later reply could be told apart.
+            # Another signal's handler raised: what was just read is lost, and no later reply
+            # could be told apart.
             self._end(ClosedError(self.protocol.peer, "its reader was interrupted"))
             raise
 
@@ -268,9 +276,9 @@ class Channel:
             unsent = list(self._unsent)
             self._unsent.clear()
         for request in self.protocol.abandon():
-            request.settle(None, error)
+            request.settle(None, own(error))
         if owner is not None:
             owner.ended(self, error, unsent)
         else:
             for request in unsent:
-                request.settle(None, error)
+                request.settle(None, own(error))

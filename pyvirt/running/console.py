@@ -12,6 +12,7 @@ import socket
 from concurrent.futures import Future
 from pathlib import Path
 
+from pyvirt.errors import own
 from pyvirt.running.loop import loop
 
 #: Seconds between two looks at the log while somebody waits for text.
@@ -73,7 +74,7 @@ class Console:
     def write(self, data: str | bytes) -> None:
         """Type `data` at the port. A newline is sent as it is: shells want ``\\n`` or ``\\r``."""
         if self._closed is not None:
-            raise self._closed
+            raise own(self._closed)
         self._connect().sendall(data.encode() if isinstance(data, str) else data)
 
     def expect(self, pattern: str | re.Pattern[str]) -> Future[re.Match[str]]:
@@ -125,10 +126,11 @@ class Console:
         self._rest = text[end:]
 
     def _end(self) -> None:
+        assert self._closed is not None
         self._look()
         for _pattern, future in self._waiting:
             if future.set_running_or_notify_cancel():
-                future.set_exception(self._closed)
+                future.set_exception(own(self._closed))
         self._waiting.clear()
         if self._socket is not None:
             loop().remove(self._socket.fileno())

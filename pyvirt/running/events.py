@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from pyvirt.errors import ClosedError, PyvirtError, SpecError, TimedOut
+from pyvirt.errors import ClosedError, PyvirtError, SpecError, TimedOut, own
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Until, matches
 from pyvirt.running.loop import loop
@@ -109,7 +109,7 @@ class Past:
         if event is not None:
             future.set_result(event)
         elif error is not None:
-            future.set_exception(error)
+            future.set_exception(own(error))
         elif until.timeout is not None:
             self._limit(until, future)
         return future
@@ -141,7 +141,7 @@ class Past:
             waits, self._waits = self._waits, []
         for _, future in waits:
             if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+                future.set_exception(own(error))
 
     def _keep(self, event: Event) -> None:
         self._order += 1
@@ -213,7 +213,7 @@ class Events:
             if self._queue:
                 future.set_result(self._queue.popleft())
             elif self._error is not None:
-                future.set_exception(self._error)
+                future.set_exception(own(self._error))
             else:
                 self._gets.append(future)
         return future
@@ -290,7 +290,7 @@ class Events:
             self._gets.clear()
         for future in gets:
             if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+                future.set_exception(own(error))
 
     def _next_get(self) -> Future[Event] | None:
         """Who waits longest for an event."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
+from pyvirt.errors import own
 from pyvirt.guest import process
 from pyvirt.guest.future import fail, settle
 from pyvirt.guest.process import Exit, GuestProcess, Reader
@@ -45,8 +46,8 @@ class Live(Handler):
     def lost(self, error: Exception) -> None:
         for reader in self.readers.values():
             reader.finish(error)
-        fail(self.future, error)
-        fail(self.ended, error)
+        fail(self.future, own(error))
+        fail(self.ended, own(error))
 
     def _consumed(self, channel: int, size: int) -> None:
         self.taken(channel, size)

@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pyvirt.errors import ClosedError, ProtocolError, PyvirtError, TimedOut
+from pyvirt.errors import ClosedError, ProtocolError, PyvirtError, TimedOut, own
 from pyvirt.qmp.commands import Commands
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Flow, Pause, Step, Until
@@ -285,7 +285,7 @@ class Monitor:
         if channel is not None:
             channel.submit(request)
         else:
-            request.settle(None, self._error)
+            request.settle(None, self._error and own(self._error))
         return request
 
     def unready(self, error: BaseException) -> BaseException:
@@ -415,8 +415,8 @@ class Monitor:
                 self._error = error
             held, self._held = [*unsent, *self._held], []
         for request in held:
-            request.settle(None, self._error)
-        self._settle_ready(None, self._error)
+            request.settle(None, own(self._error))
+        self._settle_ready(None, own(self._error))
         self._hub.end(self._error, expected=self._closing)
 
     def _settle_ready(self, greeting: Greeting | None, error: PyvirtError | None = None) -> None:

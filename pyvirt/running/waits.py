@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from pyvirt.errors import TimedOut
+from pyvirt.errors import TimedOut, own
 from pyvirt.flows.steps import Within
 from pyvirt.running.channel import settle
 from pyvirt.running.loop import loop
@@ -32,7 +32,7 @@ def within(step: Within, detail: Callable[[], str]) -> Future[Any]:
             timer.cancel()
         if not outer.done():
             error = inner.exception()
-            settle(outer, None if error else inner.result(), error)
+            settle(outer, None if error else inner.result(), error and own(error))
 
     timer = None if step.seconds is None else loop().later(step.seconds, late)
     step.future.add_done_callback(done)

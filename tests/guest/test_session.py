@@ -216,9 +216,9 @@ def test_end_of_the_connection_fails_everything():
     waiting, ping = stream.send(b"x"), session.ping()
     gone = ClosedError("guest", "it went away")
     session.fail(gone)
-    assert log.seen == [gone]
-    assert waiting.exception(0) is gone
-    assert ping.exception(0) is gone
+    told = [*log.seen, waiting.exception(0), ping.exception(0)]
+    assert [str(error) for error in told] == ["guest is closed: it went away"] * 3
+    assert len({id(error) for error in (gone, *told)}) == 4, "tracebacks would pile up in one"
 
 
 def test_a_command_that_no_frame_can_hold_is_refused():
