@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import frozen
 
+from pyvirt import html
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.render import argv
 
@@ -17,6 +18,9 @@ class Reason:
 
     field: str
     words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.field}  {shlex.join(self.words)}"
 
 
 class Explanation(Sequence[Reason]):
@@ -50,3 +54,7 @@ class Explanation(Sequence[Reason]):
         return "\n".join(self._lines())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = ((reason.field, shlex.join(reason.words)) for reason in self._reasons)
+        return html.table(("field", "option"), rows)

@@ -64,9 +64,9 @@ class Commands(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        import pyvirt
+        from importlib.metadata import version
 
-        click.echo(f"pyvirt {pyvirt.__version__}")
+        click.echo(f"pyvirt {version('pyvirt')}")
         ctx.exit()
 
 

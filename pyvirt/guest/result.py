@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, AnyStr, Generic
 
 from attrs import frozen
 
+from pyvirt import html
 from pyvirt.errors import RunError
 
 _SHOWN = 200  # characters of output that a repr shows
@@ -50,6 +52,17 @@ class Result(Generic[AnyStr]):
             f"<Result {self.command!r}: {self.end} after {self.duration:.3f} s, "
             f"stdout={_short(self.stdout)}, stderr={_short(self.stderr)}{cut}>"
         )
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, Any] = {"ended": f"{self.end} after {self.duration:.3f} s"}
+        for name in ("stdout", "stderr"):
+            output = getattr(self, name)
+            if output:
+                rows[name] = html.Output(output if isinstance(output, str) else repr(output))
+        if self.cut:
+            rows["cut"] = "there was more than was kept"
+        words = self.command if isinstance(self.command, str) else shlex.join(self.command)
+        return html.card(words, rows)
 
 
 def _short(output: str | bytes) -> str:

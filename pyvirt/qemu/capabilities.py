@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from pyvirt import html
 from pyvirt.errors import UnsupportedError
 from pyvirt.qemu.lacking import check
 from pyvirt.qemu.option import Option
@@ -147,6 +148,13 @@ class Capabilities(msgspec.Struct, array_like=True, dict=True, kw_only=True):
     def from_bytes(cls, data: bytes) -> Capabilities:
         """What `to_bytes` put into `data`. Raises `msgspec.MsgspecError` for anything else."""
         return _decode(data)
+
+    def _repr_html_(self) -> str:
+        counts = ("machines", "cpus", "devices", "objects", "netdevs", "block_drivers")
+        rows: dict[str, Any] = {name.replace("_", " "): len(getattr(self, name)) for name in counts}
+        rows["accelerators"] = ", ".join(sorted(self.accelerators))
+        rows["QMP commands"] = len(self.schema.commands)
+        return html.card(f"{self.name} for {self.target}", rows)
 
     def __repr__(self) -> str:
         return f"<Capabilities of {self.name} for {self.target}, {len(self.devices)} devices>"

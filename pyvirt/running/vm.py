@@ -199,6 +199,6 @@ class RunningVM:
             "QEMU": f"{self.capabilities.version}, pid {self.pid}",
             "accelerator": str(self.accelerator),
             "parts": self.parts,
-            "serial": self._engine.serial_tail().splitlines(),
+            "serial": html.Output(self._engine.serial_tail()),
         }
         return html.card(f"Running VM {self.vm.name}", rows)
