@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -526,3 +528,35 @@ def test_nothing_is_left_in_the_loop():
         with peer(obedient) as sock, Monitor.open(sock, timeout=10) as monitor:
             monitor.execute("a")
     assert len(loop()._watches) == before
+
+
+def test_interrupts_never_break_the_stream():
+    """Ctrl-C at any moment of many commands: each reply still belongs to its command."""
+    main, ready, rounds = threading.main_thread().ident, threading.Event(), 150
+
+    def echo(sock):
+        for asked in negotiate(sock):
+            sock.sendall(b'{"return": ' + asked + b"}\r\n")
+
+    def interrupt():
+        for number in range(rounds):
+            ready.wait(30)
+            ready.clear()
+            time.sleep(number * 7 % 31 / 10_000)
+            signal.pthread_kill(main, signal.SIGINT)
+
+    def ask_for_ever():
+        ready.set()
+        for number in itertools.count():
+            name = f"x-{number}"
+            assert monitor.execute(name, timeout=30) == {"execute": name}
+
+    pest = threading.Thread(target=interrupt)
+    with peer(echo) as sock, Monitor.open(sock, timeout=10) as monitor:
+        pest.start()
+        for _ in range(rounds):
+            with pytest.raises(KeyboardInterrupt):
+                ask_for_ever()
+        pest.join(30)
+        assert not monitor.closed
+        assert monitor.execute("x-last") == {"execute": "x-last"}
