@@ -27,6 +27,8 @@ _WORDS = (
     "initcall_blacklist=crypto_kdf108_init,load_system_certificate_list",
     "memhp_default_state=online_movable",  # so that a DIMM plugged later can be unplugged
     "usb_storage.delay_use=0",  # otherwise every USB disk comes a second later
+    "sym53c8xx.settle=0",  # ... and a SCSI bus is left alone for three seconds
+    "esp_scsi.esp_bus_reset_settle=0",
 )
 
 
