@@ -82,6 +82,8 @@ def _whole(vm: VM) -> Iterator[Piece]:
     yield vm.memory.options(), "memory"
     if vm.firmware is not None:
         yield vm.firmware.options(vm.machine.type), "firmware"
+    if vm.smbios is not None:
+        yield vm.smbios.options(), "smbios"
     yield _monitor(), "pyvirt"
     for number, thread in enumerate(vm.iothreads):
         yield thread.options(), f"iothreads[{number}]"

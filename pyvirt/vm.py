@@ -17,7 +17,7 @@ from pyvirt.errors import SpecError
 from pyvirt.explanation import Explanation
 from pyvirt.fields import frozen
 from pyvirt.guest import Guest
-from pyvirt.machine import CPU, Bios, IOThread, Machine, Memory
+from pyvirt.machine import CPU, Bios, IOThread, Machine, Memory, Smbios
 from pyvirt.nic import Nic
 from pyvirt.plan import PORTS, Plan, plan
 from pyvirt.qemu.part import Part
@@ -85,6 +85,7 @@ class VM:
     )
     accel: str = field(default="auto", validator=fields.choice("auto", "kvm", "tcg"))
     firmware: Bios | None = field(default=None, validator=fields.optional(fields.kind(Bios)))
+    smbios: Smbios | None = field(default=None, validator=fields.optional(fields.kind(Smbios)))
     boot: Guest | Kernel | Firmware | None = field(
         default=None, validator=fields.optional(fields.kind(Guest, Kernel, Firmware))
     )

@@ -29,7 +29,7 @@ from pyvirt import (
     User,
 )
 from pyvirt.devices import Rng, Seed, Serial, StdVga, Tpm, Unix, UsbTablet, Vnc
-from pyvirt.machine import Node
+from pyvirt.machine import Node, Smbios, System
 from pyvirt.nic import Forward
 
 FILE = Path(__file__).with_name("golden") / "vm.txt"
@@ -44,6 +44,7 @@ MACHINES = {
         machine="q35",
         cpus=CPU(4, "Skylake-Server", flags=["-hle"], sockets=1, cores=2, threads=2),
         memory="4G",
+        smbios=Smbios(system=System(serial="7")),
         disks=[Disk("root.qcow2", bootindex=0, iothread="io0"), Disk("data.qcow2", bus="scsi")],
         nics=[Nic(Tap(bridge="br0"), queues=2), Nic(User(forwards=[Forward(2222, 22)]))],
         iothreads=[IOThread("io0")],

@@ -7,8 +7,8 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import suppress
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -286,34 +286,48 @@ class Engine:
         return judge(exit_, self.cause, log, self.serial_tail())
 
     def close(self) -> None:
-        """End QEMU if it still runs, and give everything back. In a forked child: nothing."""
+        """End QEMU if it still runs, and give everything back. In a forked child: nothing.
+
+        What an interruption leaves undone, the next call does.
+        """
         if self._owner != os.getpid():
             return
-        with self._closing:
+        with self._closing, ExitStack() as stack:
             if self._closed:
                 return
-            self._closed = True
+            stack.callback(self._give_back)
+            stack.callback(self._let_go)
+            stack.callback(self._kill)
             self._close_relays()
-            self._end_process()
-            for name in reversed(list(self.held)):
-                self.release(name)
-            self.temporary.close()
+            self._quit()
 
-    def _end_process(self) -> None:
-        if self.process is None:
-            return
-        if self.process.exit is None and self.monitor is not None:
-            # QEMU flushes its images when it is asked, and is killed when it will not.
+    def _quit(self) -> None:
+        """QEMU flushes its images when it is asked to end."""
+        running = self.process is not None and self.process.exit is None
+        if running and self.monitor is not None:
             with suppress(PyvirtError):
                 self.monitor.execute("quit", timeout=QUIT)
+                assert self.process is not None
                 self.process.wait(QUIT)
-        self.process.close()
-        with suppress(TimeoutError):
-            self.ended.result(QUIT)
+
+    def _kill(self) -> None:
+        if self.process is not None:
+            self.process.close()
+
+    def _let_go(self) -> None:
+        """No more waits, once it is known how it ended."""
+        if self.process is not None:
+            wait([self.ended], QUIT)
         if self.monitor is not None:
             self.monitor.close()
         for carrier in self.carriers:
             carrier.close()
+
+    def _give_back(self) -> None:
+        for name in reversed(list(self.held)):
+            self.release(name)
+        self.temporary.close()
+        self._closed = True
 
 
 class VMMonitor(Monitor):

@@ -6,7 +6,7 @@ import os
 
 import attrs
 
-from pyvirt.errors import ClosedError, StartError, TimedOut
+from pyvirt.errors import ClosedError, StartError, TimedOut, UnsupportedError
 from pyvirt.flows.steps import Act
 from pyvirt.plan import MONITOR, Plan, plan
 from pyvirt.qemu.render import argv
@@ -98,14 +98,20 @@ def _settle(vm: VM, whole: Plan) -> Act[None]:
     for command in whole.adjustments:  # noqa: UP028 (a tuple takes no answers)
         yield command
     for cpu in (yield Command("query-cpus-fast")):
-        _pin(cpu["thread-id"], vm.cpus.pins.get(cpu["cpu-index"], ()))
+        _pin("cpus.pins", cpu["thread-id"], vm.cpus.pins.get(cpu["cpu-index"], ()))
     wanted = {thread.id: thread.pins for thread in vm.iothreads}
     for thread in (yield Command("query-iothreads")):
-        _pin(thread["thread-id"], wanted.get(thread["id"], ()))
+        _pin("iothreads.pins", thread["thread-id"], wanted.get(thread["id"], ()))
     if not vm.paused:
         yield Command("cont")
 
 
-def _pin(thread: int, cpus: tuple[int, ...]) -> None:
-    if cpus:
+def _pin(field: str, thread: int, cpus: tuple[int, ...]) -> None:
+    if not cpus:
+        return
+    try:
         os.sched_setaffinity(thread, cpus)
+    except OSError as error:
+        allowed = sorted(os.sched_getaffinity(0))
+        hint = f"{field} may name only {', '.join(map(str, allowed))}"
+        raise UnsupportedError(f"host CPU {cpus}", "this process", hint) from error

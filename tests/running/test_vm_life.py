@@ -15,7 +15,18 @@ from pathlib import Path
 import pytest
 from support.qemu import needs_qemu
 
-from pyvirt import VM, Disk, Firmware, RunningVM, SpecError, StartError, TimedOut, UnsupportedError
+from pyvirt import (
+    CPU,
+    VM,
+    Disk,
+    Firmware,
+    IOThread,
+    RunningVM,
+    SpecError,
+    StartError,
+    TimedOut,
+    UnsupportedError,
+)
 from pyvirt.errors import ClosedError
 from pyvirt.running.accel import prove
 from pyvirt.running.loop import loop
@@ -249,3 +260,38 @@ def test_50_guests_from_8_threads() -> None:
     assert {reason for _, reason in ends} == {"host-qmp-quit"}
     assert len({pid for pid, _ in ends}) == 50
     assert not any(alive(pid) for pid, _ in ends)
+
+
+def test_a_close_that_was_interrupted_is_finished_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = idle().start()
+    pid, directory = running.pid, running._engine.directory
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running._engine, "_quit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        running.close()
+    assert not alive(pid)
+    monkeypatch.undo()
+    running.close()
+    assert not directory.exists()
+
+
+def test_a_host_cpu_that_is_not_there_is_named() -> None:
+    with pytest.raises(UnsupportedError, match=r"host CPU \(4000,\).*cpus.pins may name only 0"):
+        idle(cpus=CPU(1, pins={0: 4000})).start()
+
+
+def test_vcpus_and_iothreads_are_pinned() -> None:
+    host = min(os.sched_getaffinity(0))
+    vm = idle(cpus=CPU(2, pins={1: host}), iothreads=[IOThread("io0", pins=host)])
+    with vm.start() as running:
+        threads = {cpu["cpu-index"]: cpu["thread-id"] for cpu in running.qmp.query_cpus_fast()}
+        [iothread] = running.qmp.query_iothreads()
+        assert os.sched_getaffinity(threads[1]) == {host}
+        assert os.sched_getaffinity(iothread["thread-id"]) == {host}
+        assert os.sched_getaffinity(threads[0]) == os.sched_getaffinity(0)
+        assert running.status() == "running"

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from pyvirt.flows.steps import Act, Within, outcome
 from pyvirt.guest.carrier import LIMIT, Command, GuestInfo, Progress, Sink
+from pyvirt.guest.command import check_command
 from pyvirt.guest.process import GuestProcess
 from pyvirt.guest.result import Result
 from pyvirt.guest.traffic import Traffic, traffic
@@ -48,6 +49,7 @@ class Inside(Base):
         they had written. With `check`, `RunError` is raised unless the exit code is 0.
         `encoding=None` gives bytes.
         """
+        check_command(command, env)
         carrier = yield from self.agent(boot)
         result: Result[Any] = yield carrier.run(
             command,
@@ -74,6 +76,7 @@ class Inside(Base):
         boot: float | None = BOOT,
     ) -> Act[GuestProcess]:
         """Start `command` in the guest, with live streams; `pty` gives it a terminal."""
+        check_command(command, env)
         carrier = yield from self.agent(boot)
         return (yield from outcome(carrier.spawn(command, env=env, cwd=cwd, user=user, pty=pty)))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyvirt.errors import SpecError, TimedOut
 from pyvirt.flows.steps import Act, Within
+from pyvirt.guest.command import check_port
 from pyvirt.qmp.flow import Pause
 from pyvirt.running.acts.base import BOOT
 from pyvirt.running.acts.look import Look
@@ -43,6 +44,8 @@ class Waiting(Look):
         """
         if not agent and serial is None and port is None and text is None:
             raise SpecError("agent", "or serial, port or text must be asked for", agent)
+        if port is not None:
+            check_port(port)
         limit = time.monotonic() + timeout
         match: Any = None
         if serial is not None:
