@@ -60,7 +60,7 @@ class Bench:
             for word in ("-chardev", f"socket,id=m{number},fd={theirs.fileno()}",
                          "-mon", f"chardev=m{number},mode=control")
         ]  # fmt: skip
-        self.start(["qemu-system-x86_64", "-M", "none", "-nodefaults", "-display", "none", "-S",
+        self.start(["qemu-system-x86_64", "-M", "q35", "-nodefaults", "-display", "none", "-S",
                     *words], [theirs for _, theirs in pairs])  # fmt: skip
         return [ours for ours, _ in pairs]
 

@@ -133,7 +133,7 @@ class Channel:
         if self._reader == threading.get_ident():
             raise RuntimeError("a callback must not wait for the monitor that called it")
         with Uninterrupted() as interrupts:
-            if not self._turn.acquire(blocking=False):
+            if self.foreign or not self._turn.acquire(blocking=False):
                 return
             self._reader = threading.get_ident()
             try:

@@ -16,7 +16,7 @@ from pyvirt.running import events, job, monitor
 
 
 def public(thing):
-    return {name for name in vars(thing) if not name.startswith("_")}
+    return {name for name in dir(thing) if not name.startswith("_")}
 
 
 # What both faces are made of, and what only one of them needs.

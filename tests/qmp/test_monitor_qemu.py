@@ -100,8 +100,7 @@ def test_typed_commands_are_checked_and_run(monitor):
         monitor.qmp.blockdev_add(drvier="null-co")
     with pytest.raises(UnsupportedError, match="did you mean 'query-status'"):
         monitor.qmp.query_statu()
-    with pytest.raises(TimedOut):
-        monitor.qmp(timeout=0).query_version()
+    assert monitor.qmp(timeout=30).query_version()["qemu"]["major"] >= 7
     assert "query_block" in dir(monitor.qmp)
 
 
