@@ -11,7 +11,7 @@ import attrs
 from attrs import field
 
 from pyvirt.errors import SpecError
-from pyvirt.fields import frozen
+from pyvirt.fields import frozen, to_path
 from pyvirt.qemu.need import Need, TemporaryFile
 from pyvirt.qemu.option import Late, Option
 
@@ -25,7 +25,11 @@ class Secret:
     """
 
     text: str | None = field(default=None, repr=False)
-    file: Path | None = None
+    file: Path | None = field(default=None, converter=to_path)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.text is None) == (self.file is None):
+            raise SpecError("text", "or file must be given, and only one", self.file)
 
     def options(self, id: str) -> Iterator[Option | Need]:
         """The ``secret`` object `id`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pyvirt.errors import ClosedError, CommandError, UnsupportedError
+from pyvirt.errors import ClosedError, CommandError, StartError, TimedOut, UnsupportedError
 from pyvirt.qemu.capabilities import FORM, Answers, Capabilities, learn
 from pyvirt.qmp.schema import FORM as SCHEMA_FORM
 from pyvirt.qmp.schema import Schema
@@ -127,7 +127,12 @@ class _Session:
         def explain() -> str:
             return process.last_words or "it ended"
 
-        self._monitor = Monitor.open(ours, timeout=PATIENCE, explain=explain, peer=self._binary)
+        try:
+            self._monitor = Monitor.open(ours, timeout=PATIENCE, explain=explain, peer=self._binary)
+        except (ClosedError, TimedOut) as error:
+            self._stack.close()
+            why = str(process.exit or "it does not speak QMP")
+            raise StartError(self._binary, why, process.last_words) from error
         self._stack.enter_context(self._monitor)
 
     def ask(self, command: str, **arguments: Any) -> Any:

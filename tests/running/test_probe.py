@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.qemu import BINARY, Died, needs_qemu, start
 
-from pyvirt.errors import UnsupportedError
+from pyvirt.errors import StartError, UnsupportedError
 from pyvirt.qemu.option import Option
 from pyvirt.running import probe as probing
 from pyvirt.running.probe import probe
@@ -137,3 +137,11 @@ def test_no_program_is_said_before_anything(cache):
     with pytest.raises(UnsupportedError) as caught:
         probe("qemu-system-nothing")
     assert str(caught.value).startswith("the program qemu-system-nothing is not available")
+
+
+def test_a_program_that_is_no_qemu_says_how_it_ended(cache):
+    with pytest.raises(StartError) as caught:
+        probe(shutil.which("ls"))
+    assert caught.value.why == "exit code 2"
+    assert "invalid option" in caught.value.words
+    assert not cache.exists()
