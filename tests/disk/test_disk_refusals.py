@@ -327,5 +327,5 @@ def test_qemu_does_not_survive_too_many_queues(qemu):
 
 @pytest.mark.parametrize("given", [{}, {"text": "a", "file": "b"}])
 def test_a_secret_is_a_text_or_a_file(given):
-    with pytest.raises(SpecError, match="^text or file must be given, and only one"):
+    with pytest.raises(SpecError, match=r"^text or file must be given, and only one"):
         Secret(**given)
