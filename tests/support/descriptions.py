@@ -118,6 +118,14 @@ def _home(module: str) -> dict[str, Any]:
     return _names() | {name: getattr(home, name) for name in home.__all__} | _MORE
 
 
+def names_of(module: str) -> dict[str, Any]:
+    """What an example in a docstring of `module` may use: all descriptions, its module first."""
+    home = module.split(".")[1] if "." in module else "vm"
+    whole = import_module(f"pyvirt.{home}")
+    listed = {name: getattr(whole, name) for name in getattr(whole, "__all__", ())}
+    return _names() | _MORE | listed | vars(import_module(module))
+
+
 _MORE = {"datetime": datetime}
 
 #: Every description with the names that are needed to evaluate its repr.
