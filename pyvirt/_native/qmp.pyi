@@ -1,10 +1,11 @@
-from typing import Final, Self
+from typing import Final, Self, final
 
 from _typeshed import ReadableBuffer
 
 MAX_DEPTH: Final[int]
 REASONS: Final[dict[int, str]]
 
+@final
 class Scanner:
     def __new__(cls, peer: str, size: int, depth: int) -> Self: ...
     @property

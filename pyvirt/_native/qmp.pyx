@@ -1,5 +1,6 @@
 """The door to csrc/pv_qmp.c: whole QMP messages in a stream of bytes."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -36,6 +37,7 @@ cdef enum:
     LARGE = 65536  # bytes worth letting go of the GIL for
 
 
+@cython.final
 cdef class Scanner:
     cdef pv_qmp_state state
     cdef pv_qmp_limits limits

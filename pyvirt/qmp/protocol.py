@@ -21,6 +21,13 @@ from pyvirt.qmp.event import Event
 LIMIT = 64 << 20
 """Bytes of the longest message accepted by default, which is QEMU's own limit for requests."""
 
+AHEAD = b'{"execute":"'
+"""How every command begins. Sent with the command before, it has been read, byte by byte, when
+the next command is given: that halves what QEMU has still to read of a short one."""
+
+AHEAD_OF_ANY = b'{"exec'
+"""How every command begins where some may be out of band (``exec-oob``)."""
+
 _ROOM = 64 << 10
 _GREETING, _RETURN, _ERROR, _EVENT = 1, 2, 3, 4
 

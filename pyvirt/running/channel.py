@@ -91,11 +91,13 @@ class Channel:
         sock.setblocking(False)
         self.protocol = protocol
         self.error: PyvirtError | None = None
+        self.ahead = b""  # what to send of the next command together with this one
         self._sock, self._fd, self._owner = sock, sock.fileno(), owner
         self._pid = os.getpid()
         self._turn, self._sending = threading.Lock(), threading.Lock()
         self._reader: int | None = None
         self._admitted = False
+        self._begun = b""  # what was already sent of the next command
         self._unsent: deque[Request] = deque()
         self._rest = b""  # of the command that is half sent
         self._rest_fds: tuple[int, ...] = ()
@@ -168,7 +170,8 @@ class Channel:
 
     def _send(self, request: Request) -> None:
         self.protocol.expect(request, request.name, raw=request.raw, oob=request.oob)
-        self._rest, self._rest_fds = request.payload, request.fds
+        self._rest = request.payload[len(self._begun) :] + self.ahead
+        self._rest_fds, self._begun = request.fds, self.ahead
         self._passing += bool(request.fds)
         self._push()
         if self._rest:

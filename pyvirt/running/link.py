@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from pyvirt.errors import ClosedError, ProtocolError, PyvirtError, TimedOut, own
+from pyvirt.errors import ClosedError, ProtocolError, PyvirtError, TimedOut, UnsupportedError, own
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Flow, Pause, Step, Until
-from pyvirt.qmp.protocol import LIMIT, Greeting, Protocol, encode
+from pyvirt.qmp.protocol import AHEAD, AHEAD_OF_ANY, LIMIT, Greeting, Protocol, encode
 from pyvirt.qmp.schema import Schema
 from pyvirt.running.address import Address, dial
 from pyvirt.running.channel import Channel, Request, settle
@@ -136,6 +136,8 @@ class Link:
         oob: bool = False,
     ) -> Request:
         """Send a command, or hold it until that is possible: the future of its reply."""
+        if oob and not self._oob:
+            raise UnsupportedError("out-of-band commands", "this monitor", "open it with oob=True")
         number = next(self._numbers) if oob else None
         request = Request(name, encode(name, arguments, number), fds, raw=raw, oob=number)
         if self._pid != os.getpid():
@@ -219,6 +221,7 @@ class Link:
     def _negotiate(self, channel: Channel, greeting: Greeting) -> None:
         self._silent = False
         oob = self._oob and "oob" in greeting.capabilities
+        channel.ahead = AHEAD_OF_ANY if self._oob else AHEAD
         arguments = {"enable": ["oob"]} if oob else None
         request = Request("qmp_capabilities", encode("qmp_capabilities", arguments))
         request.add_done_callback(partial(_negotiated, weakref.ref(self), channel, greeting))

@@ -19,6 +19,7 @@ from qmp_peers import DONE, GREETING, STOP, negotiate, obedient, peer
 
 from pyvirt.errors import ClosedError, CommandError, ProtocolError, TimedOut
 from pyvirt.qmp.flow import Command, OutOfTime, Pause, Until
+from pyvirt.qmp.protocol import AHEAD
 from pyvirt.running.loop import loop
 from pyvirt.running.monitor import Monitor
 
@@ -560,3 +561,19 @@ def test_interrupts_never_break_the_stream():
         pest.join(30)
         assert not monitor.closed
         assert monitor.execute("x-last") == {"execute": "x-last"}
+
+
+def test_the_beginning_of_the_next_command_is_sent_ahead():
+    seen = bytearray()
+
+    def watch(sock):
+        sock.sendall(GREETING)
+        while not seen.endswith(AHEAD):
+            seen.extend(sock.recv(4096))
+        sock.sendall(DONE)
+        seen.extend(sock.recv(4096))
+        sock.sendall(DONE)
+
+    with peer(watch) as sock, Monitor.open(sock, timeout=10) as monitor:
+        assert monitor.execute("stop", timeout=10) == {}
+    assert bytes(seen) == b'{"execute":"qmp_capabilities"}{"execute":"stop"}{"execute":"'

@@ -113,7 +113,7 @@ def test_out_of_band_commands_overtake():
 
 
 def test_out_of_band_is_refused_where_it_was_not_asked_for(monitor):
-    with pytest.raises(CommandError):
+    with pytest.raises(UnsupportedError, match="open it with oob=True"):
         monitor.execute("query-yank", oob=True)
     assert monitor.execute("query-yank") == YANKABLE
 
