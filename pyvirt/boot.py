@@ -70,17 +70,23 @@ class GuestImage(Need):
     """A built default guest: supplies ``<name>.kernel``, ``.initramfs`` and ``.append``.
 
     `words` are what this VM adds to the kernel's command line. At `address` the initramfs is
-    put into guest memory by itself, and the kernel is told.
+    put into guest memory by itself, and the kernel is told. With `clock` it is told the speed
+    of the host's time-stamp counter.
     """
 
     guest: Guest
     words: tuple[str, ...] = ()
     address: int | None = None
+    clock: bool = False
 
-    def append(self, built: str, size: int) -> str:
-        """The kernel's command line, for an initramfs of `size` bytes."""
-        told = () if self.address is None else cmdline.initrd_at(self.address, size)
-        return " ".join((built, *self.words, *told))
+    def append(self, built: str, size: int, khz: int | None) -> str:
+        """The kernel's command line: for an initramfs of `size` bytes, on a host of `khz`."""
+        words = [built, *self.words]
+        if self.address is not None:
+            words += cmdline.initrd_at(self.address, size)
+        if self.clock and khz is not None:
+            words.append(cmdline.tsc(khz))
+        return " ".join(words)
 
 
 #: How many cards are told their address; the others ask by DHCP. Linux on x86 reads 2,048

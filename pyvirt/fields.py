@@ -137,9 +137,16 @@ if TYPE_CHECKING:  # mypy knows converters only as plain functions.
     def to_tuple(value: Iterable[Any]) -> Any:
         """Converter of a field that holds several values."""
 
+    def to_optional_tuple(value: Iterable[Any] | None) -> Any:
+        """Converter of a field that holds several values, or None."""
+
 else:
     to_size = attrs.Converter(_convert_size, takes_field=True)
     to_tuple = attrs.Converter(_convert_tuple, takes_field=True)
+    to_optional_tuple = attrs.Converter(
+        lambda value, field: None if value is None else _convert_tuple(value, field),
+        takes_field=True,
+    )
 
 
 def to_path(value: Any) -> Path | None:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import attrs
 from attrs import frozen
 
-from pyvirt.boot import APART, GuestImage, Kernel, guest_options, guest_words
-from pyvirt.devices import HostTpm, Piped, Serial, Tpm, VirtioSerialPort
-from pyvirt.errors import SpecError
+from pyvirt.agreement import check, has_tpm
+from pyvirt.boot import APART, GuestImage, guest_options, guest_words
+from pyvirt.devices import (
+    Piped,
+    Serial,
+    VirtioSerialPort,
+)
 from pyvirt.guest import Guest
-from pyvirt.machine import rules
 from pyvirt.qemu.composition import Composition, Placed, sort
 from pyvirt.qemu.need import Need, Socketpair
 from pyvirt.qemu.option import Late, Option
@@ -29,9 +32,6 @@ MONITOR = "monitor"
 
 #: The virtio-serial port names of the agents a guest may have.
 PORTS = {"pyvirt": "org.pyvirt.agent.0", "qga": "org.qemu.guest_agent.0"}
-
-#: Bytes of memory that a guest with an initramfs at `APART` needs to boot.
-LEAST_APART = 256 << 20
 
 #: QEMU's TCG buffer in MiB: its default lets QEMU grow to 1.5 GiB for any guest.
 TB_SIZE = 128
@@ -64,7 +64,7 @@ def plan(vm: VM) -> Plan:
         needs += placed.needs
     spares, _ = sort(composition.topology.spares(), "machine.hotplug_ports")
     everything = tuple(composition.placed.values())
-    _check(vm, everything)
+    check(vm, everything)
     needs = [_informed(need, vm, everything) for need in needs]
     adjustments = tuple(command for placed in everything for command in placed.adjustments)
     return Plan((*options, *spares), tuple(needs), adjustments, composition)
@@ -114,19 +114,11 @@ def _monitor() -> Iterator[Option | Need]:
 def _boot(vm: VM) -> Iterator[Option | Need]:
     source = vm.boots
     if isinstance(source, Guest):
-        address = APART if _tpm(vm) else None
-        yield from guest_options(GuestImage("guest", source, address=address))
+        address = APART if has_tpm(vm) else None
+        clock = vm.machine.family == "microvm" and vm.accel != "kvm"
+        yield from guest_options(GuestImage("guest", source, address=address, clock=clock))
     elif source is not None:
         yield from source.options()
-
-
-def _tpm(vm: VM) -> bool:
-    """Whether SeaBIOS makes tables for a TPM.
-
-    Their 64 KiB log makes all its tables begin below the 160 KiB that QEMU keeps for them at
-    the top of memory (`acpi_data_size` in hw/i386/pc.c), where -initrd puts its end.
-    """
-    return vm.firmware is None and any(isinstance(part, Tpm | HostTpm) for part in vm.devices)
 
 
 def _informed(need: Need, vm: VM, everything: tuple[Placed, ...]) -> Need:
@@ -153,39 +145,3 @@ def _serials(vm: VM) -> tuple[Part, ...]:
     if vm.serials is not None:
         return vm.serials
     return () if vm.machine.family == "none" else (Serial(),)
-
-
-def _check(vm: VM, everything: tuple[Placed, ...]) -> None:
-    """What no part can know alone."""
-    rules.check(vm.machine, vm.cpus, vm.memory)
-    for placed in everything:
-        if getattr(placed.part, "needs_shared_memory", False) and not vm.memory.shared:
-            raise SpecError("memory.shared", f"must be True for {placed.name}", False)
-    if _tpm(vm):
-        _check_initrd(vm)
-    _unique(everything, "bootindex")
-    _unique(everything, "mac")
-
-
-def _check_initrd(vm: VM) -> None:
-    """A TPM's tables and an initrd, without which the guest hangs."""
-    if isinstance(vm.boot, Kernel) and vm.boot.initrd is not None:
-        reason = "must be OVMF() with a TPM: QEMU puts an initrd over SeaBIOS's tables for it"
-        raise SpecError("firmware", reason, None)
-    if isinstance(vm.boots, Guest) and vm.memory.size < LEAST_APART:
-        reason = "must be at least 256M for the default guest with a TPM"
-        raise SpecError("memory.size", reason, vm.memory.size)
-
-
-def _unique(everything: tuple[Placed, ...], property_: str) -> None:
-    """No two devices have the same value of `property_`: QEMU, or the guest, mixes them up."""
-    holders: dict[object, str] = {}
-    for placed in everything:
-        value = placed.device_property(property_)
-        # The primary card of a failover pair has the address of its standby.
-        if value is None or (property_ == "mac" and placed.device_property("failover_pair_id")):
-            continue
-        if value in holders:
-            reason = f"must be unique, and {holders[value]} has the same"
-            raise SpecError(f"{placed.name}.{property_}", reason, value)
-        holders[value] = placed.name

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from attrs import field
+from attrs import Attribute, field
 
 from pyvirt import fields, html
 from pyvirt.boot import Firmware, Kernel
@@ -29,15 +29,24 @@ if TYPE_CHECKING:
 
 
 def _to_machine(value: Any) -> Any:
-    return Machine(value) if isinstance(value, str) else value
+    return _inside("machine", Machine, value) if isinstance(value, str) else value
 
 
 def _to_cpu(value: Any) -> Any:
-    return CPU(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return _inside("cpus", CPU, value) if number else value
 
 
 def _to_memory(value: Any) -> Any:
-    return Memory(value) if isinstance(value, int | str) else value
+    return _inside("memory", Memory, value) if isinstance(value, int | str) else value
+
+
+def _inside(field: str, kind: Callable[[Any], Any], value: Any) -> Any:
+    """What `kind` makes of `value`; its mistakes are those of `field`."""
+    try:
+        return kind(value)
+    except SpecError as error:
+        raise SpecError(field, error.reason, error.value) from None
 
 
 def _to_uuid(value: Any) -> UUID | None:
@@ -49,11 +58,32 @@ def _to_uuid(value: Any) -> UUID | None:
         raise SpecError("uuid", "must be a UUID", value) from None
 
 
-_parts = fields.each(fields.kind(Part))
+_BOOTS = "Guest(...), Kernel(...) or Firmware(...)"
 
 
-def _optional_tuple(value: Any) -> tuple[Any, ...] | None:
-    return None if value is None else tuple(value)
+def _one_of(words: str, *types: type) -> fields.Validator:
+    """The field is of one of `types`, which people write as `words`."""
+
+    def check(instance: Any, field: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, types):
+            raise SpecError(field.name, f"must be {words}", value)
+
+    return check
+
+
+def _part(instance: Any, field: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, Part):
+        raise SpecError(field.name, f"must be {_EXAMPLES[field.name]}", value)
+
+
+_EXAMPLES = {
+    "disks": "disks, such as Disk('data.qcow2') or CDROM()",
+    "serials": "ports, such as pyvirt.devices.Serial()",
+    "displays": "displays, such as pyvirt.devices.Vnc()",
+    "devices": "devices, such as pyvirt.devices.Rng() or Device('edu')",
+    "video": "a graphics card, such as pyvirt.devices.StdVga()",
+}
+_parts = fields.each(_part)
 
 
 @frozen(kw_only=True)
@@ -77,26 +107,35 @@ class VM:
 
     name: str = field(default="vm", validator=fields.text)
     machine: Machine = field(
-        default=Machine("q35"), converter=_to_machine, validator=fields.kind(Machine)
+        default=Machine("q35"),
+        converter=_to_machine,
+        validator=_one_of("a type or Machine(...)", Machine),
     )
-    cpus: CPU = field(default=CPU(1), converter=_to_cpu, validator=fields.kind(CPU))
+    cpus: CPU = field(
+        default=CPU(1), converter=_to_cpu, validator=_one_of("a number or CPU(...)", CPU)
+    )
     memory: Memory = field(
-        default=Memory("512M"), converter=_to_memory, validator=fields.kind(Memory)
+        default=Memory("512M"),
+        converter=_to_memory,
+        validator=_one_of("bytes, text or Memory(...)", Memory),
     )
     accel: str = field(default="auto", validator=fields.choice("auto", "kvm", "tcg"))
-    firmware: Bios | None = field(default=None, validator=fields.optional(fields.kind(Bios)))
+    firmware: Bios | None = field(
+        default=None,
+        validator=fields.optional(_one_of("OVMF(), SeaBIOS(), QBoot() or Rom(...)", Bios)),
+    )
     smbios: Smbios | None = field(default=None, validator=fields.optional(fields.kind(Smbios)))
     boot: Guest | Kernel | Firmware | None = field(
-        default=None, validator=fields.optional(fields.kind(Guest, Kernel, Firmware))
+        default=None, validator=fields.optional(_one_of(_BOOTS, Guest, Kernel, Firmware))
     )
     disks: tuple[Part, ...] = field(default=(), converter=fields.to_tuple, validator=_parts)
     nics: tuple[Nic, ...] = field(
         default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(Nic))
     )
     serials: tuple[Part, ...] | None = field(
-        default=None, converter=_optional_tuple, validator=fields.optional(_parts)
+        default=None, converter=fields.to_optional_tuple, validator=fields.optional(_parts)
     )
-    video: Part | None = field(default=None, validator=fields.optional(fields.kind(Part)))
+    video: Part | None = field(default=None, validator=fields.optional(_part))
     displays: tuple[Part, ...] = field(default=(), converter=fields.to_tuple, validator=_parts)
     devices: tuple[Part, ...] = field(default=(), converter=fields.to_tuple, validator=_parts)
     iothreads: tuple[IOThread, ...] = field(
@@ -104,7 +143,7 @@ class VM:
     )
     agents: tuple[str, ...] | None = field(
         default=None,
-        converter=_optional_tuple,
+        converter=fields.to_optional_tuple,
         validator=fields.optional(fields.each(fields.choice(*PORTS))),
     )
     uuid: UUID | None = field(default=None, converter=_to_uuid)

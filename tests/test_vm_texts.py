@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from support.qemu import needs_qemu
 
 from pyvirt import VM, Disk, Firmware, Kernel, SpecError
+from pyvirt.devices import Balloon, FwCfg, Serial, Tpm
 from pyvirt.devices import File as FileBackend
-from pyvirt.devices import FwCfg, Serial, Tpm
-from pyvirt.machine import Machine
+from pyvirt.disk import Throttle, ThrottleGroup
+from pyvirt.machine import DIMM, Machine
 
 TEXTS = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40
@@ -59,15 +60,15 @@ def test_qemu_reads_names_and_paths_as_they_were(name: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"memory": "lots"}, "size must be bytes or text such as '512M', got 'lots'"),
-        ({"cpus": 0}, "count must be from 1 to 4096, got 0"),
+        ({"memory": "lots"}, "memory must be bytes or text such as '512M', got 'lots'"),
+        ({"cpus": 0}, "cpus must be from 1 to 4096, got 0"),
         ({"accel": "hvf"}, "accel must be one of auto, kvm, tcg, got 'hvf'"),
         ({"name": "a\0b"}, "name must be text without NUL, got 'a\\x00b'"),
         ({"agents": ["ssh"]}, "agents must be one of pyvirt, qga, got 'ssh'"),
         ({"uuid": "7"}, "uuid must be a UUID, got '7'"),
         ({"disks": "data.qcow2"}, "disks must be a list, got 'data.qcow2'"),
         ({"disks": [Disk("a", bootindex=1), Disk("b", bootindex=1)]},
-         "disk1.bootindex must be unique, and disk0 has the same, got 1"),
+         "disks[1].bootindex must be unique, and disks[0] has the same, got 1"),
         ({"machine": "none", "disks": [Disk("a")]},
          "disks[0].bus is not there on machine none, got 'pci'"),
         ({"memory": "128M", "devices": [Tpm()]},
@@ -75,6 +76,19 @@ def test_qemu_reads_names_and_paths_as_they_were(name: str, path: str) -> None:
         ({"boot": Kernel("k", "i"), "devices": [Tpm()]},
          "firmware must be OVMF() with a TPM: QEMU puts an initrd over SeaBIOS's tables for it, "
          "got None"),
+        ({"cpus": "two"}, "cpus must be a number or CPU(...), got 'two'"),
+        ({"disks": ["a.img"]},
+         "disks must be disks, such as Disk('data.qcow2') or CDROM(), got 'a.img'"),
+        ({"firmware": "ovmf"},
+         "firmware must be OVMF(), SeaBIOS(), QBoot() or Rom(...), got 'ovmf'"),
+        ({"serials": 3}, "serials must be a list, got 3"),
+        ({"disks": [Disk("a", iothread="io7")]},
+         "disks[0].iothread must be one of the VM's: none, got 'io7'"),
+        ({"disks": [Disk("a", throttle="slow")], "devices": [ThrottleGroup("fast", Throttle())]},
+         "disks[0].throttle must be one of the VM's: fast, got 'slow'"),
+        ({"devices": [Balloon(), Balloon()]},
+         "devices[1] must be the only Balloon, and devices[0] is one, got Balloon()"),
+        ({"devices": [DIMM("128M")]}, "memory.slots must be at least 1, for devices[0], got 0"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_field(fields: dict[str, object], sentence: str) -> None:

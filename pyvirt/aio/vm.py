@@ -6,14 +6,14 @@ and a flow that began something undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from pyvirt.aio.console import Console
-from pyvirt.aio.monitor import Commands, Events, Monitor, done, result, run
+from pyvirt.aio.monitor import Commands, Events, Job, Monitor, done, result, run
 from pyvirt.aio.process import GuestProcess
 from pyvirt.flows.steps import Act
 from pyvirt.guest.carrier import Command
@@ -24,6 +24,8 @@ from pyvirt.running.acts import Acts
 from pyvirt.running.acts.base import BOOT
 from pyvirt.running.events import Match
 from pyvirt.running.exit import VMExit
+from pyvirt.running.guest.apt import Progress
+from pyvirt.running.monitor import PATIENCE
 from pyvirt.running.vm import result_of
 from pyvirt.running.waits import aside
 from pyvirt.vm import VM
@@ -81,9 +83,13 @@ class RunningVM:
     unforward = awaiting(Acts.unforward)
     balloon = awaiting(Acts.balloon)
     plug_cpus = awaiting(Acts.plug_cpus)
+    unplug_cpus = awaiting(Acts.unplug_cpus)
+    balloon_statistics = awaiting(Acts.balloon_statistics)
+    set_watchdog_action = awaiting(Acts.set_watchdog_action)
     resize_memory = awaiting(Acts.resize_memory)
     boot_from = awaiting(Acts.boot_from)
     set_vnc_password = awaiting(Acts.set_vnc_password)
+    set_spice_password = awaiting(Acts.set_spice_password)
 
     # Looking
     screenshot = awaiting(Acts.screenshot)
@@ -98,6 +104,7 @@ class RunningVM:
     info = awaiting(Acts.info)
 
     # Inside
+    login = awaiting(Acts.login)
     run = awaiting(Acts.run)
     put = awaiting(Acts.put)
     get = awaiting(Acts.get)
@@ -142,7 +149,7 @@ class RunningVM:
     @property
     def qmp(self) -> Commands:
         """Every command of this very QEMU, completed and checked: ``await running.qmp.stop()``."""
-        return Monitor.of(self._engine.talk).qmp
+        return self._monitor.qmp
 
     def events(
         self, *names: str, match: Match = None, size: int = 1024, timeout: float | None = None
@@ -153,6 +160,28 @@ class RunningVM:
         `timeout` seconds for each event. Use it in an ``async with``.
         """
         return Events(self._running.events(*names, match=match, size=size, timeout=timeout))
+
+    async def job(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        fds: Iterable[int] = (),
+        timeout: float | None = PATIENCE,
+    ) -> Job:
+        """Begin a block job with the command `name` ("blockdev-backup", "block-commit", ...)."""
+        return await Job.start(self._monitor, name, arguments, fds=fds, timeout=timeout)
+
+    async def jobs(self) -> list[Job]:
+        """The jobs that QEMU knows (``query-jobs``)."""
+        known = await self._monitor.execute("query-jobs")
+        return [Job.attach(self._monitor, job["id"]) for job in known]
+
+    async def migrate(
+        self, uri: str, *, fd: int | None = None, timeout: float | None = PATIENCE
+    ) -> Job:
+        """Begin to migrate to `uri`, or through the descriptor `fd`, which is then named so."""
+        return await Job.migrate(self._monitor, uri, fd=fd, timeout=timeout)
 
     @property
     def pid(self) -> int:
@@ -200,6 +229,10 @@ class RunningVM:
     def _repr_html_(self) -> str:
         return self._running._repr_html_()
 
+    @property
+    def _monitor(self) -> Monitor:
+        return Monitor.of(self._engine.talk)
+
     async def _drive(self, flow: Act[T]) -> T:
         with self._engine.talk.waits(flow, None) as waits:
             return await run(waits)
@@ -208,8 +241,8 @@ class RunningVM:
 class Starting:
     """A start under way, for ``await`` and for ``async with``."""
 
-    def __init__(self, vm: VM, timeout: float) -> None:
-        self._vm, self._timeout = vm, timeout
+    def __init__(self, vm: VM, timeout: float, progress: Progress | None) -> None:
+        self._vm, self._timeout, self._progress = vm, timeout, progress
         self._running: RunningVM | None = None
 
     def __await__(self) -> Generator[Any, None, RunningVM]:
@@ -229,7 +262,10 @@ class Starting:
             await self._running.close()
 
     async def _start(self) -> RunningVM:
-        beginning = aside(partial(blocking.RunningVM.start, self._vm, timeout=self._timeout))
+        start = blocking.RunningVM.start
+        beginning = aside(
+            partial(start, self._vm, timeout=self._timeout, progress=self._progress)
+        )
         try:
             await done(beginning)
         except BaseException:
@@ -238,12 +274,12 @@ class Starting:
         return RunningVM.of(beginning.result())
 
 
-def start(vm: VM, *, timeout: float = 30.0) -> Starting:
+def start(vm: VM, *, timeout: float = 30.0, progress: Progress | None = None) -> Starting:
     """Start `vm`; see `VM.start`. ``async with start(vm) as running``, or await it.
 
     A start whose task is cancelled leaves nothing behind.
     """
-    return Starting(vm, timeout)
+    return Starting(vm, timeout, progress)
 
 
 def _close(beginning: Future[blocking.RunningVM]) -> None:

@@ -42,6 +42,14 @@ def tcg() -> str:
     return "nolapic_timer"
 
 
+def tsc(khz: int) -> str:
+    """The frequency of the time-stamp counter, without which a microvm on TCG hangs at times.
+
+    It has no other clock to measure it against, and the measurement may never end.
+    """
+    return f"tsc_early_khz={khz}"
+
+
 def initrd_at(address: int, size: int) -> tuple[str, str]:
     """The words for an initramfs of *size* bytes that lies at *address* in guest memory."""
     pages = -(-size // 4096) * 4096

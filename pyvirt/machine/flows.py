@@ -15,6 +15,10 @@ from pyvirt.qmp.flow import Command, Flow, Until
 _PLACE = ("node-id", "socket-id", "die-id", "core-id", "thread-id")
 
 
+#: Where QEMU keeps what was plugged under an id; the first vCPUs have none.
+_PLUGGED = "/machine/peripheral/"
+
+
 def plug_cpus(count: int) -> Flow[list[str]]:
     """Plug `count` more vCPUs; their ids. All of them, or none and the error.
 
@@ -35,6 +39,17 @@ def plug_cpus(count: int) -> Flow[list[str]]:
             yield Command("device_del", {"id": id})
         raise
     return plugged
+
+
+def plugged_cpus(count: int) -> Flow[list[str]]:
+    """The ids of the `count` vCPUs that were plugged last."""
+    slots = yield Command("query-hotpluggable-cpus")
+    ids = [slot["qom-path"].removeprefix(_PLUGGED) for slot in slots
+           if slot.get("qom-path", "").startswith(_PLUGGED)]  # fmt: skip
+    if count > len(ids):
+        raise SpecError("count", f"must be at most {len(ids)}, the vCPUs that were plugged", count)
+    places = {cpu_id(slot["props"]): _order(slot) for slot in slots}
+    return sorted(ids, key=lambda id: places.get(id, ()), reverse=True)[:count]
 
 
 def cpu_id(place: Mapping[str, int]) -> str:

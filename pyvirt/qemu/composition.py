@@ -22,7 +22,8 @@ from pyvirt.qmp.flow import Command
 class Placed:
     """A part with its name and place, the options that make it, and what they need.
 
-    `ports` are the options of controllers that had to come first.
+    `ports` are the options of controllers that had to come first; `source` is the field of
+    the VM that holds the part.
     """
 
     part: Part
@@ -30,6 +31,7 @@ class Placed:
     ports: tuple[Option, ...]
     options: tuple[Option, ...]
     needs: tuple[Need, ...]
+    source: str = ""
 
     @property
     def name(self) -> str:
@@ -110,7 +112,7 @@ class Composition:
             if option.id == name and isinstance(option.properties, Mapping):
                 self.topology.offer(name, option.properties)
         made = tuple(attrs.evolve(port, source=f"{source} (topology)") for port in ports)
-        self.placed[name] = Placed(part, at, made, options, needs)
+        self.placed[name] = Placed(part, at, made, options, needs, source)
         return self.placed[name]
 
     def _claim(self, part: Part, source: str) -> str:

@@ -70,7 +70,7 @@ def _connect(engine: Engine, timeout: float) -> None:
     process = engine.process
     assert process is not None
     sock = engine.held[MONITOR].take_socket()
-    engine.monitor = VMMonitor(engine, sock, explain=engine.explain, peer=engine.vm.name)
+    engine.monitor = VMMonitor(engine, sock, oob=True, explain=engine.explain, peer=engine.vm.name)
     engine.watch()
     _listen(engine)
     try:

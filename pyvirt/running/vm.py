@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
@@ -20,6 +20,8 @@ from pyvirt.running.engine import Engine
 from pyvirt.running.events import Events, Match
 from pyvirt.running.exit import VMExit
 from pyvirt.running.guest.apt import Progress
+from pyvirt.running.job import Job
+from pyvirt.running.monitor import PATIENCE
 from pyvirt.running.start import start
 from pyvirt.vm import VM
 
@@ -84,9 +86,13 @@ class RunningVM:
     unforward = blocking(Acts.unforward)
     balloon = blocking(Acts.balloon)
     plug_cpus = blocking(Acts.plug_cpus)
+    unplug_cpus = blocking(Acts.unplug_cpus)
+    balloon_statistics = blocking(Acts.balloon_statistics)
+    set_watchdog_action = blocking(Acts.set_watchdog_action)
     resize_memory = blocking(Acts.resize_memory)
     boot_from = blocking(Acts.boot_from)
     set_vnc_password = blocking(Acts.set_vnc_password)
+    set_spice_password = blocking(Acts.set_spice_password)
 
     # Looking
     screenshot = blocking(Acts.screenshot)
@@ -101,6 +107,7 @@ class RunningVM:
     info = blocking(Acts.info)
 
     # Inside
+    login = blocking(Acts.login)
     run = blocking(Acts.run)
     spawn = blocking(Acts.spawn)
     put = blocking(Acts.put)
@@ -143,6 +150,28 @@ class RunningVM:
         `timeout` seconds for each event. Use it in a ``with``.
         """
         return self._engine.talk.events(*names, match=match, size=size, timeout=timeout)
+
+    def job(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        fds: Iterable[int] = (),
+        timeout: float | None = PATIENCE,
+    ) -> Job:
+        """Begin a block job with the command `name` ("blockdev-backup", "block-commit", ...)."""
+        return Job.start(self._engine.talk, name, arguments, fds=fds, timeout=timeout)
+
+    def jobs(self) -> list[Job]:
+        """The jobs that QEMU knows (``query-jobs``)."""
+        known = self._engine.talk.execute("query-jobs")
+        return [Job.attach(self._engine.talk, job["id"]) for job in known]
+
+    def migrate(
+        self, uri: str, *, fd: int | None = None, timeout: float | None = PATIENCE
+    ) -> Job:
+        """Begin to migrate to `uri`, or through the descriptor `fd`, which is then named so."""
+        return Job.migrate(self._engine.talk, uri, fd=fd, timeout=timeout)
 
     @property
     def pid(self) -> int:

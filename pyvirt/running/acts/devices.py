@@ -9,8 +9,10 @@ from pathlib import Path
 import attrs
 
 from pyvirt import fields
+from pyvirt.boot import Firmware
 from pyvirt.devices import flows as device_flows
-from pyvirt.disk import Throttle
+from pyvirt.devices.flows import BalloonStatistics
+from pyvirt.disk import CDROM, Floppy, Throttle
 from pyvirt.disk import flows as disk_flows
 from pyvirt.disk.drive import Drive
 from pyvirt.errors import SpecError, UnsupportedError
@@ -146,9 +148,34 @@ class Devices(Base):
         """
         return (yield from device_flows.settle_balloon(fields.size(size, "size"), timeout))
 
+    def balloon_statistics(
+        self, name: str = "balloon0", *, timeout: float = PATIENCE
+    ) -> Act[BalloonStatistics]:
+        """What the guest says of its memory through balloon `name`, asked for now.
+
+        The balloon collects every second from the first call on.
+        """
+        self.placed(name)
+        yield from device_flows.poll_balloon(name, 1)
+        return (yield from device_flows.fresh_statistics(name, timeout))
+
+    def set_watchdog_action(self, action: str) -> Act[None]:
+        """What happens when a watchdog is not fed: "reset", "poweroff", "pause", ..."""
+        yield from device_flows.set_watchdog_action(action)
+
     def plug_cpus(self, count: int = 1) -> Act[list[str]]:
         """Plug `count` more vCPUs, up to the maximum of `VM.cpus`; their ids."""
         return (yield from machine_flows.plug_cpus(count))
+
+    def unplug_cpus(self, count: int = 1, *, timeout: float = PATIENCE) -> Act[list[str]]:
+        """Take out `count` vCPUs that were plugged, the last first; their ids.
+
+        `UnplugError` when the guest does not let go of one within `timeout` seconds.
+        """
+        ids = yield from machine_flows.plugged_cpus(count)
+        for id in ids:
+            yield from plug.let_go(id, timeout)
+        return ids
 
     def resize_memory(
         self, name: str, size: int | str, *, timeout: float | None = PATIENCE
@@ -160,12 +187,14 @@ class Devices(Base):
     def boot_from(self, *names: str) -> Act[None]:
         """Let the firmware try these parts first, in this order, from the next reset on."""
         paths = [f"/machine/peripheral/{self.placed(name).name}" for name in names]
-        first = len(names)
+        # A kernel given to QEMU boots through an option ROM that holds the first place.
+        first = 0 if isinstance(self.engine.vm.boots, Firmware) else 1
         for other in self.engine.composition.placed.values():
             index = other.device_property("bootindex")
             if index is not None and other.name not in names:
-                yield _boot_order(f"/machine/peripheral/{other.name}", first + 1 + int(index))
-        for order, path in enumerate(paths):
+                later = first + len(names) + int(index)
+                yield _boot_order(f"/machine/peripheral/{other.name}", later)
+        for order, path in enumerate(paths, first):
             yield _boot_order(path, order)
 
     def set_vnc_password(
@@ -177,6 +206,17 @@ class Devices(Base):
         """
         yield from device_flows.set_vnc_password(password, display=display, expires=expires)
 
+    def set_spice_password(
+        self, password: str, *, connected: str = "keep", expires: str | None = None
+    ) -> Act[None]:
+        """Set the password of the SPICE server; `connected` is "keep", "disconnect" or "fail".
+
+        `expires` is as for VNC.
+        """
+        yield from device_flows.set_spice_password(
+            password, connected=connected, expires=expires
+        )
+
     def placed(self, name: str) -> Placed:
         """The part `name` with its place; `SpecError` when there is none of that name."""
         try:
@@ -186,7 +226,7 @@ class Devices(Base):
             raise SpecError("name", f"must be one of {known}", name) from None
 
     def _drive(self, placed: Placed) -> Drive:
-        if not isinstance(placed.part, Drive):
+        if not isinstance(placed.part, CDROM | Floppy):
             raise SpecError("name", "must be a drive with a removable medium", placed.name)
         return placed.part
 
