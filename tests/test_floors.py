@@ -19,7 +19,7 @@ FLOORS = [
     {"fields", "html"},
     {"qemu", "qmp", "screen"},
     {"catalogue", "device", "devices", "disk", "flows", "guest", "machine", "nic"},
-    {"boot", "explanation", "files", "plan", "vm"},
+    {"agreement", "boot", "explanation", "files", "plan", "vm"},
     {"running"},
     {"__main__", "aio", "cli", "demo"},
 ]
