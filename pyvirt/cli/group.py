@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import Any
 
 import click
 
-from pyvirt.cli.output import Output, sentence
+from pyvirt.cli.output import TRACEBACK, Output, sentence
 
 #: Command → what it does, in the words of its own help (a test compares them).
 COMMANDS = {
@@ -110,6 +111,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         output.fault(error)
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
         click.echo(f"pyvirt: {sentence(error)}", err=True)
         return 1
 

@@ -10,6 +10,9 @@ import click
 
 from pyvirt.errors import PyvirtError
 
+#: The variable that asks for tracebacks of what nobody expected.
+TRACEBACK = "PYVIRT_TRACEBACK"
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -52,7 +55,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, PyvirtError | OSError | click.ClickException) and words:
         return words
     kind = type(error).__name__
-    return f"unexpected {kind}: {words}" if words else f"unexpected {kind}"
+    return f"unexpected {kind}{f': {words}' if words else ''} ({TRACEBACK}=1 shows where)"
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

@@ -18,6 +18,8 @@ from pyvirt.qmp.schema import suggestion
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
+_NONE = type(None)
+
 #: The key that names a class where QEMU's own words are free to be anything.
 MARK = "pyvirt"
 
@@ -50,7 +52,7 @@ def convert(value: Any, hint: Any, at: str) -> Any:
 
 
 def _table(value: Mapping[str, Any], hint: Any, at: str) -> Any:
-    if value.get(MARK) == "None":
+    if value.get(MARK) == "None" or (value.get("type") == "None" and kinds.accepts(hint, _NONE)):
         return None
     if len(value) == 1:
         if "path" in value and kinds.accepts(hint, Path) and kinds.accepts(hint, str, bytes):
