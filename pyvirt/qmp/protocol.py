@@ -21,6 +21,9 @@ from pyvirt.qmp.event import Event
 LIMIT = 64 << 20
 """Bytes of the longest message accepted by default, which is QEMU's own limit for requests."""
 
+EVENT_LIMIT = 64 << 10
+"""Bytes of the longest event accepted: QEMU's own have some hundreds, and queues hold many."""
+
 AHEAD = b'{"execute":"'
 """How every command begins. Sent with the command before, it has been read, byte by byte, when
 the next command is given: that halves what QEMU has still to read of a short one."""
@@ -186,7 +189,7 @@ class Protocol:
                     if kind == _RETURN:
                         yield self._returned(self._view[value:value_end], id_, id_end)
                     elif kind == _EVENT:
-                        yield _decode_event(self._view[start:end])
+                        yield self._heard(start, end)
                     elif kind == _ERROR:
                         yield self._refused(self._view[value:value_end], id_, id_end)
                     else:
@@ -198,6 +201,11 @@ class Protocol:
             self._scanner.moved()
             if len(self._buffer) > 16 * _ROOM:
                 self._take(_ROOM)
+
+    def _heard(self, start: int, end: int) -> Event:
+        if end - start > EVENT_LIMIT:
+            raise self._broken("sent an event longer than allowed")
+        return _decode_event(self._view[start:end])
 
     def _returned(self, value: memoryview, id_: int, id_end: int) -> Answer:
         expected = self._expected(id_, id_end)

@@ -16,8 +16,9 @@ from pyvirt.running.loop import loop
 
 Match = Mapping[str, Any] | Callable[[Event], bool] | None
 
-PAST = 256
-"""How many events of one name a flow can leave lying before it waits for them."""
+PAST, PAST_NAMES = 256, 128
+"""How many events of one name, and of how many names, a flow can leave lying before it waits
+for them. QEMU has some sixty names."""
 
 
 class Listener(Protocol):
@@ -82,7 +83,7 @@ class Hub:
 class Past:
     """Events that nobody has waited for yet, and waits that no event has met yet.
 
-    Each event answers one wait. At most `PAST` events of each name are kept, the newest.
+    Each event answers one wait. Of each name the newest `PAST` are kept.
     """
 
     def __init__(self, names: tuple[str, ...] | None = None) -> None:
@@ -147,6 +148,8 @@ class Past:
         self._order += 1
         kept = self._kept.get(event.name)
         if kept is None:
+            if len(self._kept) >= PAST_NAMES:
+                return
             kept = self._kept[event.name] = deque(maxlen=PAST)
         kept.append((self._order, event))
 

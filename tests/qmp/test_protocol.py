@@ -176,6 +176,12 @@ def test_a_reply_larger_than_the_buffer_is_whole_and_memory_shrinks_again():
     assert answer.value == {}
 
 
+def test_an_event_is_short():
+    protocol = reader()
+    with pytest.raises(ProtocolError, match="QEMU sent an event longer than allowed at byte 0"):
+        list(protocol.feed(STOP[:-3] + b', "data": {"x": "' + b"y" * (1 << 16) + b'"}}'))
+
+
 def test_an_endless_line_takes_no_more_memory_than_allowed():
     protocol = reader(1, size=1 << 20)
     line = b'{"return": "' + b"x" * (100 << 20)
