@@ -56,7 +56,8 @@ class Request(Future[Any]):
 
     def settle(self, value: Any, error: BaseException | None = None) -> None:
         """Have the reply, unless nobody waits for it any more."""
-        self.drop_fds()
+        if self.owns_fds:
+            self.drop_fds()
         settle(self, value, error)
 
 
@@ -104,7 +105,8 @@ class Channel:
         self._passing = 0  # commands with descriptors that were sent and not answered
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
-        loop().add(self._fd, self._readable)
+        self._loop = loop()
+        self._loop.add(self._fd, self._readable)
 
     @property
     def foreign(self) -> bool:
@@ -140,11 +142,11 @@ class Channel:
             self._reader = threading.get_ident()
             try:
                 if self.error is None:
-                    loop().reading(self._fd, False)
+                    self._loop.reading(self._fd, False)
                     self._read_until(future, deadline, interrupts)
             finally:
                 if self.error is None:
-                    loop().reading(self._fd, True)
+                    self._loop.reading(self._fd, True)
                 self._reader = None
                 self._turn.release()
 
@@ -154,7 +156,7 @@ class Channel:
             self._sock.close()
             return
         self.sever()
-        if self._reader != threading.get_ident() and not loop().here():
+        if self._reader != threading.get_ident() and not self._loop.here():
             with self._turn:
                 self._end(None)
 
@@ -178,7 +180,7 @@ class Channel:
             if self._rest_fds:
                 request.keep_fds()
                 self._rest_fds = request.fds
-            loop().writable(self._fd, self._writable)
+            self._loop.writable(self._fd, self._writable)
 
     def _push(self) -> None:
         """Send what the socket takes of the command that is half sent."""
@@ -201,7 +203,7 @@ class Channel:
                 self._push()
             self._send_waiting()
             if not self._rest:
-                loop().writable(self._fd, None)
+                self._loop.writable(self._fd, None)
 
     def _send_waiting(self) -> None:
         while self._unsent and self._free(self._unsent[0]) and self.error is None:
@@ -270,7 +272,7 @@ class Channel:
         """Close, and tell all who wait. Only for the one whose turn it is."""
         if self.error is not None:
             return
-        loop().remove(self._fd)
+        self._loop.remove(self._fd)
         owner = self._owner()
         error = ClosedError(self.protocol.peer, "forgotten") if owner is None else owner.why(cause)
         with self._sending:
