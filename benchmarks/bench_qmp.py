@@ -81,15 +81,15 @@ class Bench:
     def monitor(self, sock: socket.socket) -> Monitor:
         return self.stack.enter_context(Monitor.open(sock, timeout=30))
 
-    def c_client(self, sock: socket.socket, command: str = STATUS) -> Callable[[int], Timed]:
+    def c_client(self, sock: socket.socket, command: str = STATUS) -> Callable[..., Timed]:
         """Runs `command` a number of times in the C client, which takes the time."""
         process = self.start(
             [str(self.folder / "qmp_client"), str(sock.fileno()), command], [sock],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
 
-        def run(count: int) -> Timed:
-            process.stdin.write(f"{count}\n")
+        def run(count: int, pause: float = 0) -> Timed:
+            process.stdin.write(f"{count} {round(pause * 1e9)}\n")
             nanoseconds, _ = process.stdout.readline().split()
             return Timed(int(nanoseconds) / 1e9, None)
 
@@ -137,6 +137,22 @@ def bench_status(bench: Bench, ends: list[socket.socket]) -> Pairs:
         },
         bench.rounds,
     )
+
+
+def bench_now_and_then(bench: Bench, ends: list[socket.socket]) -> Pairs:
+    """``query-status`` with a pause before each: the time of the commands alone."""
+    ours, client, count, pause = bench.monitor(ends[0]), bench.c_client(ends[1]), 50, 0.001
+
+    def blocking() -> Timed:
+        took = 0.0
+        for _ in range(count):
+            time.sleep(pause)
+            begun = time.perf_counter()
+            ours.execute("query-status")
+            took += time.perf_counter() - begun
+        return Timed(took, None)
+
+    return alternate({"C": lambda: client(count, pause), "blocking": blocking}, bench.rounds)
 
 
 def bench_schema(bench: Bench, schema: Path) -> Pairs:
@@ -249,6 +265,8 @@ def rows(rounds: int) -> Iterator[Row]:
         yield below("  awaited, to the C client", real.ratio("awaited", "C"), 1.3)
         yield above("  qemu.qmp, to blocking", real.ratio("qemu.qmp", "blocking"), 2.0)
         yield above("  legacy client, to blocking", real.ratio("legacy", "blocking"), 2.4)
+        rare = bench_now_and_then(bench, bench.qemu(2))
+        yield told("  blocking, now and then, to C", f"{rare.ratio('blocking', 'C'):.2f} x")
         instant = bench_status(bench, [bench.server(schema) for _ in range(5)])
         cost = {side: instant.median(side) / BATCH * 1e6 for side in instant.seconds}
         yield told("server that answers at once, C client", f"{cost['C']:.1f} us")

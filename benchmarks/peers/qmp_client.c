@@ -2,8 +2,9 @@
  *
  *     qmp_client FD COMMAND
  *
- * speaks on the socket FD. For each line "N" on its standard input it sends COMMAND N times,
- * waits for each reply, and prints the nanoseconds that took and the bytes of one reply. */
+ * speaks on the socket FD. For each line "N PAUSE" on its standard input it sends COMMAND N
+ * times, PAUSE nanoseconds apart, waits for each reply, and prints the nanoseconds that took,
+ * without the pauses, and the bytes of one reply. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,12 +33,19 @@ static size_t ask(int fd, const char *command, size_t length)
     return receive_line(fd);
 }
 
+static long long now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
 int main(int argc, char **argv)
 {
     const char *hello = "{\"execute\":\"qmp_capabilities\"}";
-    struct timespec begun, ended;
     size_t size = 0;
-    long count;
+    long count, pause;
 
     if (argc != 3)
         return 1;
@@ -45,15 +53,18 @@ int main(int argc, char **argv)
     const size_t length = strlen(argv[2]);
     receive_line(fd);
     ask(fd, hello, strlen(hello));
-    while (scanf("%ld", &count) == 1) {
-        clock_gettime(CLOCK_MONOTONIC, &begun);
-        for (long i = 0; i < count; i++)
+    while (scanf("%ld %ld", &count, &pause) == 2) {
+        long long took = 0;
+        for (long i = 0; i < count; i++) {
+            if (pause > 0)
+                nanosleep(&(struct timespec){0, pause}, NULL);
+            long long begun = now();
             size = ask(fd, argv[2], length);
-        clock_gettime(CLOCK_MONOTONIC, &ended);
+            took += now() - begun;
+        }
         if (memcmp(reply, "{\"return\"", 9) != 0)
             return 4;
-        printf("%lld %zu\n", (ended.tv_sec - begun.tv_sec) * 1000000000LL
-                                 + (ended.tv_nsec - begun.tv_nsec), size);
+        printf("%lld %zu\n", took, size);
         fflush(stdout);
     }
     return 0;
