@@ -125,7 +125,7 @@ class Loop:
 
     def here(self) -> bool:
         """Whether the caller is on the loop's thread, where waiting would be for ever."""
-        return threading.current_thread() is self._thread
+        return threading.get_ident() == self._thread.ident
 
     def _forget_cancelled(self) -> None:
         """Keep the heap within twice its live timers: most limits are cancelled, not met."""
