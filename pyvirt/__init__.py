@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyvirt.boot import Firmware as Firmware
     from pyvirt.boot import Kernel as Kernel
+    from pyvirt.catalogue import Catalogue as Catalogue
     from pyvirt.device import Device as Device
     from pyvirt.disk import CDROM as CDROM
     from pyvirt.disk import Disk as Disk
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pyvirt.nic import Nic as Nic
     from pyvirt.nic import Tap as Tap
     from pyvirt.nic import User as User
+    from pyvirt.running.monitor import Monitor as Monitor
     from pyvirt.running.probe import probe as probe
     from pyvirt.running.vm import RunningVM as RunningVM
     from pyvirt.vm import VM as VM
@@ -51,6 +53,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "boot": "Firmware Kernel",
+    "catalogue": "Catalogue",
     "device": "Device",
     "disk": "CDROM Disk Floppy Throttle",
     "errors": "ClosedError CommandError GuestError ProtocolError PyvirtError RunError "
@@ -59,6 +62,7 @@ _HOMES = {
     "guest.result": "Result",
     "machine": "CPU IOThread Machine Memory OVMF",
     "nic": "Nic Tap User",
+    "running.monitor": "Monitor",
     "running.probe": "probe",
     "running.vm": "RunningVM",
     "vm": "VM",

@@ -84,6 +84,8 @@ def _whole(vm: VM) -> Iterator[Piece]:
         yield vm.firmware.options(vm.machine.type), "firmware"
     if vm.smbios is not None:
         yield vm.smbios.options(), "smbios"
+    if vm.actions is not None:
+        yield vm.actions.options(), "actions"
     yield _monitor(), "pyvirt"
     for number, thread in enumerate(vm.iothreads):
         yield thread.options(), f"iothreads[{number}]"

@@ -17,7 +17,7 @@ from pyvirt.errors import SpecError
 from pyvirt.explanation import Explanation
 from pyvirt.fields import frozen
 from pyvirt.guest import Guest
-from pyvirt.machine import CPU, Bios, IOThread, Machine, Memory, Smbios
+from pyvirt.machine import CPU, Actions, Bios, IOThread, Machine, Memory, Smbios
 from pyvirt.nic import Nic
 from pyvirt.plan import PORTS, Plan, plan
 from pyvirt.qemu.part import Part
@@ -99,8 +99,8 @@ class VM:
     "kvm" or "tcg". `devices` takes every part that has no
     field of its own. `serials` defaults to one port that is captured. `agents` are the
     channels offered to agents in the guest: "pyvirt" for its own, "qga" for QEMU's; by
-    default what suits what is booted. `paused` leaves the vCPUs stopped. `arguments` go to
-    QEMU as they are, last.
+    default what suits what is booted. `actions` say what QEMU does when the guest resets, ends
+    or panics. `paused` leaves the vCPUs stopped. `arguments` go to QEMU as they are, last.
 
     Raises `SpecError` naming the field.
     """
@@ -145,6 +145,9 @@ class VM:
         default=None,
         converter=fields.to_optional_tuple,
         validator=fields.optional(fields.each(fields.choice(*PORTS))),
+    )
+    actions: Actions | None = field(
+        default=None, validator=fields.optional(fields.kind(Actions))
     )
     uuid: UUID | None = field(default=None, converter=_to_uuid)
     paused: bool = field(default=False, validator=fields.kind(bool))

@@ -14,7 +14,7 @@ from pyvirt import VM, Disk, Firmware, Kernel, SpecError
 from pyvirt.devices import Balloon, FwCfg, Serial, Tpm
 from pyvirt.devices import File as FileBackend
 from pyvirt.disk import Throttle, ThrottleGroup
-from pyvirt.machine import DIMM, Machine
+from pyvirt.machine import DIMM, Actions, Machine
 
 TEXTS = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40
@@ -95,3 +95,11 @@ def test_a_mistake_names_its_field(fields: dict[str, object], sentence: str) -> 
     with pytest.raises(SpecError) as caught:
         VM(**fields)  # type: ignore[arg-type]
     assert str(caught.value) == sentence
+
+
+def test_what_qemu_does_when_the_guest_ends_is_said() -> None:
+    words = VM(actions=Actions(reboot="shutdown", panic="pause")).argv()
+    assert [words[i + 1] for i, word in enumerate(words) if word == "-action"] == [
+        "reboot=shutdown",
+        "panic=pause",
+    ]

@@ -69,8 +69,11 @@ class Captured(Backend):
 
     QEMU writes the file; whoever wants to write, or to be told of news, connects to the
     socket. Both are temporary, and are what the needs ``<name>-log`` and ``<name>-socket``
-    supply; `logfile` keeps the text.
+    supply; `logfile` keeps the text. Of a temporary file only the last `limit` bytes are
+    kept: a guest may write for ever.
     """
+
+    limit: int = field(default=64 << 20, converter=fields.to_size, validator=fields.positive)
 
     KIND = "socket"
 

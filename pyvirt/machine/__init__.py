@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyvirt.machine.actions import Actions
 from pyvirt.machine.cpu import CPU, IOThread
 from pyvirt.machine.firmware import OVMF, Bios, QBoot, Rom, SeaBIOS
 from pyvirt.machine.machine import RTC, Machine
@@ -15,6 +16,7 @@ __all__ = [
     "NVDIMM",
     "OVMF",
     "RTC",
+    "Actions",
     "Bios",
     "BiosInfo",
     "Board",

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from pyvirt.errors import own
+from pyvirt.running.holes import punch_hole
 from pyvirt.running.loop import loop
 
 #: Seconds between two looks at the log while somebody waits for text.
@@ -30,10 +31,14 @@ _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*)?|\r)\Z")
 
 
 class Console:
-    """One serial port of a running VM, for one reader and one writer at a time."""
+    """One serial port of a running VM, for one reader and one writer at a time.
 
-    def __init__(self, name: str, log: Path, address: Path) -> None:
-        self.name, self.log = name, log
+    `first` is the offset of the first byte that is still kept.
+    """
+
+    def __init__(self, name: str, log: Path, address: Path, limit: int | None = None) -> None:
+        self.name, self.log, self.limit = name, log, limit
+        self.first = 0
         self._address = address
         self._socket: socket.socket | None = None
         self._waiting: list[tuple[re.Pattern[str], Future[re.Match[str]]]] = []
@@ -53,10 +58,13 @@ class Console:
             return 0
 
     def read(self, start: int = 0, limit: int | None = None) -> bytes:
-        """What the guest wrote from byte `start` on, at most `limit` bytes."""
+        """What the guest wrote from byte `start` on, at most `limit` bytes.
+
+        Bytes before `first` are no longer kept.
+        """
         try:
             with self.log.open("rb") as file:
-                file.seek(start)
+                file.seek(max(start, self.first))
                 return file.read(-1 if limit is None else limit)
         except FileNotFoundError:
             return b""
@@ -70,6 +78,19 @@ class Console:
     def tail(self) -> str:
         """The last lines that the guest wrote, at most 64 KiB."""
         return tidy(self.read(max(0, self.size - _TAIL)))
+
+    def trim(self) -> None:
+        """Let go of the oldest text when there is more than `limit` bytes.
+
+        The file keeps its size and gets a hole, so that QEMU goes on writing where it was.
+        """
+        size = self.size
+        if self.limit is None or size - self.first <= self.limit:
+            return
+        first = size - self.limit // 2
+        with self.log.open("rb+") as file:
+            punch_hole(file.fileno(), self.first, first - self.first)
+        self.first = first
 
     def write(self, data: str | bytes) -> None:
         """Type `data` at the port. A newline is sent as it is: shells want ``\\n`` or ``\\r``."""
@@ -117,6 +138,7 @@ class Console:
 
     def _hear(self) -> None:
         """Add what the guest wrote since the last time to what patterns are looked for in."""
+        self._heard = max(self._heard, self.first)
         data = self.read(self._heard, WINDOW)
         self._heard += len(data)
         text = self._rest + self._decoder.decode(data)

@@ -56,6 +56,9 @@ QUIT = 5.0
 #: at each start from warm, when SeaBIOS resets once more.
 MANY = 6
 
+#: Seconds between two looks at how much the guest has written on its serial ports.
+TRIM = 1.0
+
 #: The cause of an end that the guest announced by pvpanic, in QEMU's words.
 PANIC = "guest-panic"
 
@@ -139,14 +142,16 @@ class Engine:
 
     # Who answers
 
-    def console_paths(self, name: str) -> tuple[Path | None, Path | None]:
-        """The log and the socket of the part `name`, when QEMU captures what it says."""
-        placed = self.composition.placed[name]
+    def console_of(self, placed: Placed) -> Console | None:
+        """A console of the part, when QEMU captures what it says."""
         backend = getattr(placed.part, "backend", None)
         if not isinstance(backend, Captured):
-            return None, None
-        log = backend.logfile or Path(self.supplied[f"{name}-log"])
-        return log, Path(self.supplied[f"{name}-socket"])
+            return None
+        name, own = placed.name, backend.logfile
+        address = Path(self.supplied[f"{name}-socket"])
+        if own is not None:
+            return Console(name, own, address)
+        return Console(name, Path(self.supplied[f"{name}-log"]), address, backend.limit)
 
     @property
     def carrier(self) -> Carrier:
@@ -232,6 +237,16 @@ class Engine:
         assert self.monitor is not None
         self.monitor.listen(PowerEvents(self.powered))
         self.process.ended.add_done_callback(self._died)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Keep what the guest writes within its limits, as long as it runs."""
+        if self.process is None or self.process.exit is not None or self._closed:
+            return
+        for console in self.consoles.values():
+            with suppress(OSError):  # a file system without holes keeps all
+                console.trim()
+        loop().later(TRIM, self._trim)
 
     def powered(self, event: Event) -> None:
         """What ran in the guest is gone: nobody there will answer what was asked."""

@@ -13,7 +13,6 @@ from pyvirt.qemu.render import argv
 from pyvirt.qmp.flow import Command
 from pyvirt.running.accel import choose
 from pyvirt.running.agents import connect
-from pyvirt.running.console import Console
 from pyvirt.running.engine import Engine, VMMonitor
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.probe import probe
@@ -84,10 +83,10 @@ def _connect(engine: Engine, timeout: float) -> None:
 
 def _listen(engine: Engine) -> None:
     """The consoles whose output QEMU captures, and the agents that may answer."""
-    for name in engine.composition.placed:
-        log, address = engine.console_paths(name)
-        if log is not None and address is not None:
-            engine.consoles[name] = Console(name, log, address)
+    for name, placed in engine.composition.placed.items():
+        console = engine.console_of(placed)
+        if console is not None:
+            engine.consoles[name] = console
     for agent in engine.vm.channels:
         sock = engine.held[f"{agent}-fd"].take_socket()
         engine.carriers.append(connect(agent, sock, engine.explain_silence))

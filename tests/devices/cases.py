@@ -147,6 +147,7 @@ Display("dbus", addr="unix:path=/run/bus", properties={"p2p": False})
 
 BACKENDS = """
 Captured()
+Captured(limit="1M")
 Captured(logfile="/tmp/log, one", logappend=True)
 Piped()
 File("/dev/null", append=True)
