@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -30,6 +31,9 @@ WRITE_CACHE = {
     "directsync": "off",
     "unsafe": "on",
 }
+
+#: Controllers on which a drive without a WWN has no address, and no guest finds it.
+SAS = frozenset({"mptsas1068"})
 
 #: Directories of /dev whose files are no devices.
 _FILES_IN_DEV = ("/dev/shm/", "/dev/fdset/", "/dev/hugepages/", "/dev/mqueue/")
@@ -62,6 +66,12 @@ def to_wwn(value: int | str | None) -> int | None:
         return int(value, 16) if isinstance(value, str) else value
     except ValueError:
         raise SpecError("wwn", "must be 64 bits, in hexadecimal when text", value) from None
+
+
+def derived_wwn(name: str) -> int:
+    """The WWN of the drive `name` of a VM: locally assigned (NAA 3), the same at each start."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return 3 << 60 | int.from_bytes(digest[:8], "big") >> 4
 
 
 _flag = fields.optional(fields.kind(bool))
@@ -185,4 +195,6 @@ class Drive:
         }
         if self.cache is not None and "cache" in driver.fields:
             given[driver.word("cache")] = WRITE_CACHE[self.cache]
+        if self.controller in SAS and "wwn" in driver.fields:
+            given.setdefault("wwn", derived_wwn(at.name))
         return given

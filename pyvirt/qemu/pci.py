@@ -48,8 +48,11 @@ CONVENTIONAL = frozenset({
     "ahci", "es1370", "ac97", "lsi",
 })  # fmt: skip
 
-# Express, but made for the root bus only.
-ROOT_ONLY = frozenset({"pcie-root-port", "ioh3420", "cxl-rp", "intel-iommu", "amd-iommu"})
+# Made for the root bus only: some express devices, and the IDE controllers, whose fixed ISA
+# ports no guest looks for behind a bridge.
+ROOT_ONLY = frozenset({
+    "pcie-root-port", "ioh3420", "cxl-rp", "intel-iommu", "amd-iommu", "piix3-ide", "piix4-ide",
+})  # fmt: skip
 
 
 def conventional(driver: str) -> bool:
