@@ -25,6 +25,8 @@ from pyvirt.qmp.protocol import Answer, Greeting, Protocol
 from pyvirt.running.interrupts import Uninterrupted
 from pyvirt.running.loop import loop
 
+_LONGEST = 3_600_000  # milliseconds of one wait; poll takes no more than some weeks
+
 
 class Request(Future[Any]):
     """A command on its way; as a future, what it returned."""
@@ -186,7 +188,8 @@ class Channel:
         """Send what the socket takes of the command that is half sent."""
         try:
             if self._rest_fds:
-                sent = socket.send_fds(self._sock, [self._rest], self._rest_fds)
+                fds, flags = self._rest_fds, socket.MSG_NOSIGNAL
+                sent = socket.send_fds(self._sock, [self._rest], fds, flags)
                 self._rest_fds = ()
             else:
                 sent = self._sock.send(self._rest, socket.MSG_NOSIGNAL)
@@ -227,9 +230,11 @@ class Channel:
         self, future: Future[Any], deadline: float | None, interrupts: Uninterrupted
     ) -> None:
         while self.error is None and not future.done():
-            patience = None if deadline is None else (deadline - time.monotonic()) * 1000
-            if patience is not None and patience <= 0:
-                return
+            patience = None
+            if deadline is not None:
+                patience = min((deadline - time.monotonic()) * 1000, _LONGEST)
+                if patience <= 0:
+                    return
             interrupts.waiting = True
             arrived = self._poll.poll(patience)
             interrupts.waiting = False

@@ -19,6 +19,8 @@ from contextlib import suppress
 
 Callback = Callable[[], None]
 
+_LONGEST = 3600.0  # seconds of one wait; epoll takes no more than some weeks
+
 _ENDED = select.EPOLLHUP | select.EPOLLERR
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | _ENDED
 _WRITABLE = select.EPOLLOUT | _ENDED
@@ -166,11 +168,14 @@ class Loop:
         if self._soon:
             return 0.0
         with self._lock:
-            return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+            if not self._timers:
+                return None
+            return min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST)
 
     def _dispatch(self, fd: int, events: int) -> None:
         if fd == self._wake:
-            os.eventfd_read(fd)
+            with suppress(BlockingIOError):
+                os.eventfd_read(fd)
             return
         # A number that was closed and given out again after the poll began would get its
         # predecessor's news; what is true of it is reported again by the next poll.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -176,7 +177,9 @@ class Monitor(Link):
         if channel is not None and (isinstance(future, Request) or future is self.ready):
             channel.lead(future, deadline)
         if not future.done():
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            left = None
+            if deadline is not None:
+                left = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
             with suppress(TimeoutError, CancelledError):
                 future.exception(left)
             if not future.done():

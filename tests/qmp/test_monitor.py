@@ -94,6 +94,20 @@ def test_a_timed_out_command_leaves_the_stream_usable():
         assert monitor.execute("x-fast", timeout=10) == "in time"
 
 
+@pytest.mark.parametrize("timeout", [1e12, float("inf")])
+def test_a_timeout_may_be_as_long_as_one_likes(monitor, timeout):
+    def flow():
+        yield Command("a")
+        with suppress(TimedOut):
+            yield Until("NEVER", timeout=0.01)
+
+    assert monitor.execute("a", timeout=timeout) == 0
+    assert monitor.run(flow(), timeout=timeout) is None
+    future = monitor.begin(Until("NEVER", timeout=timeout))
+    assert monitor.execute("a") == 2
+    assert future.cancel()
+
+
 def test_a_cancelled_command_leaves_the_stream_usable(monitor):
     first, second = monitor.begin(Command("a")), monitor.begin(Command("b"))
     cancelled = first.cancel()
