@@ -166,3 +166,60 @@ class DownloadError(PyvirtError):
             "check the network, or run `apt-get update` as root if the lists are old"
         )
         self.package, self.why = package, why
+
+
+def shown(name: Any) -> str:
+    """A name that a stranger may have chosen, without what a terminal would obey."""
+    text = name if isinstance(name, str) else str(name)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class ImageError(PyvirtError):
+    """A disk image is not what it should be: `found` in its `table` at byte `offset`."""
+
+    def __init__(
+        self,
+        path: Any,
+        reason: str,
+        *,
+        format: str | None = None,
+        table: str | None = None,
+        offset: int | None = None,
+        found: Any = None,
+        expected: Any = None,
+    ) -> None:
+        facts = [
+            f" in the {table}" if table else "",
+            "" if offset is None else f" at byte {offset}",
+            "" if found is None else f", found {shown(found)}",
+            "" if expected is None else f", expected {shown(expected)}",
+        ]
+        super().__init__(f"{shown(path)}: {reason}{''.join(facts)}")
+        self.path, self.reason, self.format, self.table = path, reason, format, table
+        self.offset, self.found, self.expected = offset, found, expected
+
+
+class FeatureError(ImageError):
+    """A disk image needs features that pyvirt does not know or does not have."""
+
+    def __init__(self, path: Any, format: str, features: tuple[str, ...]) -> None:
+        super().__init__(path, f"needs {', '.join(map(shown, features))}", format=format)
+        self.features = features
+
+
+class BudgetError(PyvirtError, MemoryError):
+    """`what` needs more memory than the budget of `bytes` allows."""
+
+    def __init__(self, what: str, size: int) -> None:
+        more = f" of {size} bytes" if size else ""
+        super().__init__(f"{shown(what)} is more than the budget{more}; raise Budget.memory")
+        self.what, self.size = what, size
+
+
+class PolicyError(PyvirtError):
+    """An image names another file, `reference`, that may not be opened; `trail` led there."""
+
+    def __init__(self, reference: Any, reason: str, trail: tuple[str, ...] = ()) -> None:
+        led = f" (named by {' -> '.join(map(shown, trail))})" if trail else ""
+        super().__init__(f"{shown(reference)} was not opened{led}: {reason}")
+        self.reference, self.reason, self.trail = reference, reason, trail

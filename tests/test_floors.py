@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "_native"},
     {"fields", "html"},
-    {"qemu", "qmp", "screen"},
+    {"image", "qemu", "qmp", "screen"},
     {"catalogue", "device", "devices", "disk", "flows", "guest", "machine", "nic"},
     {"agreement", "boot", "explanation", "files", "plan", "vm"},
     {"running"},

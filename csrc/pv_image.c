@@ -1,0 +1,243 @@
+/* Columns of extents: appended to, laid over each other, written as JSON. */
+#include "pv_image.h"
+
+#include <string.h>
+
+static int continues(uint64_t length, uint64_t before, uint8_t flags, uint64_t host)
+{
+    if (flags & PV_COMPRESSED)
+        return 0;
+    return !(flags & PV_OFFSET) || before + length == host;
+}
+
+pv_status pv_columns_add(pv_columns *to, uint64_t start, uint64_t length, uint64_t host,
+                         uint8_t flags, uint16_t depth, uint16_t file)
+{
+    const size_t n = to->count;
+
+    if (length == 0)
+        return PV_OK;
+    if (n > 0 && to->flags[n - 1] == flags && to->depth[n - 1] == depth &&
+        to->file[n - 1] == file && to->start[n - 1] + to->length[n - 1] == start &&
+        continues(to->length[n - 1], to->host[n - 1], flags, host)) {
+        to->length[n - 1] += length;
+        return PV_OK;
+    }
+    if (n == to->room)
+        return PV_FULL;
+    to->start[n] = start;
+    to->length[n] = length;
+    to->host[n] = host;
+    to->flags[n] = flags;
+    if (depth)
+        to->depth[n] = depth;
+    if (file)
+        to->file[n] = file;
+    to->count = n + 1;
+    return PV_OK;
+}
+
+/* A part of extent `i`: bytes [start, end) of the guest. */
+static pv_status copy(const pv_columns *from, size_t i, uint64_t start, uint64_t end,
+                      unsigned deeper, pv_columns *to)
+{
+    const uint8_t flags = from->flags[i];
+    const uint64_t into = flags & PV_OFFSET ? start - from->start[i] : 0;
+    const size_t before = to->count;
+    const pv_status status =
+        pv_columns_add(to, start, end - start, from->host[i] + into, flags,
+                       (uint16_t)(from->depth[i] + deeper), from->file[i]);
+
+    if (flags & PV_COMPRESSED && to->count > before)
+        to->stored[before] = from->stored[i];
+    return status;
+}
+
+/* Bytes [start, end) as `below` has them; `*at` is the extent to begin to look at. */
+static pv_status copy_below(const pv_columns *below, size_t *at, uint64_t start, uint64_t end,
+                            uint64_t below_end, pv_columns *to)
+{
+    pv_status status = PV_OK;
+
+    while (status == PV_OK && start < end && start < below_end && *at < below->count) {
+        const uint64_t stop = below->start[*at] + below->length[*at];
+        const uint64_t until = stop < end ? stop : end;
+        if (stop > start) {
+            status = copy(below, *at, start, until, 1, to);
+            start = until;
+        }
+        if (stop <= end)
+            (*at)++;
+    }
+    if (status == PV_OK && start < end)
+        status = pv_columns_add(to, start, end - start, 0, PV_ZERO, 0, 0);
+    return status;
+}
+
+pv_status pv_columns_merge(const pv_columns *top, const pv_columns *below, uint64_t below_end,
+                           pv_columns *to)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < top->count; i++) {
+        const uint64_t start = top->start[i], end = start + top->length[i];
+        const pv_status status = top->flags[i] & PV_PRESENT
+                                     ? copy(top, i, start, end, 0, to)
+                                     : copy_below(below, &at, start, end, below_end, to);
+        if (status != PV_OK)
+            return status;
+        while (at < below->count && below->start[at] + below->length[at] <= end)
+            at++;
+    }
+    return PV_OK;
+}
+
+/* The first pair that ends after `place`. */
+static size_t pair_after(const uint64_t *data, size_t pairs, uint64_t place)
+{
+    size_t low = 0, high = pairs;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (data[2 * middle + 1] <= place)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static pv_status split(const pv_columns *from, size_t i, const uint64_t *data, size_t pairs,
+                       pv_columns *to)
+{
+    const uint64_t host = from->host[i], length = from->length[i];
+    size_t pair = pair_after(data, pairs, host);
+
+    for (uint64_t done = 0; done < length;) {
+        const uint64_t begin = pair < pairs ? data[2 * pair] : UINT64_MAX;
+        const uint64_t end = pair < pairs ? data[2 * pair + 1] : UINT64_MAX;
+        const int hole = host + done < begin;
+        const uint64_t until = (hole ? begin : end) - host;
+        const uint64_t stop = until < length ? until : length;
+        const pv_status status =
+            pv_columns_add(to, from->start[i] + done, stop - done, host + done,
+                           from->flags[i] | (hole ? PV_ZERO : 0), from->depth[i], from->file[i]);
+        if (status != PV_OK)
+            return status;
+        pair += !hole;
+        done = stop;
+    }
+    return PV_OK;
+}
+
+pv_status pv_columns_holes(const pv_columns *from, const uint64_t *data, size_t pairs,
+                           uint16_t file, pv_columns *to)
+{
+    const uint8_t mask = PV_ALLOCATED | PV_OFFSET | PV_COMPRESSED | PV_ZERO;
+
+    for (size_t i = 0; i < from->count; i++) {
+        const int plain = (from->flags[i] & mask) == (PV_ALLOCATED | PV_OFFSET);
+        const pv_status status =
+            plain && from->file[i] == file
+                ? split(from, i, data, pairs, to)
+                : copy(from, i, from->start[i], from->start[i] + from->length[i], 0, to);
+        if (status != PV_OK)
+            return status;
+    }
+    return PV_OK;
+}
+
+/* -- JSON ------------------------------------------------------------------------------------ */
+
+/* The longest object: three numbers of 20 digits, one of 5, and the keys. */
+enum { LONGEST = 224 };
+
+static const char DIGITS[201] =
+    "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+    "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
+static uint8_t *put_number(uint8_t *p, uint64_t value)
+{
+    uint8_t digits[20];
+    size_t at = sizeof digits;
+
+    while (value >= 100) {
+        const uint64_t rest = value / 100;
+        at -= 2;
+        memcpy(digits + at, DIGITS + 2 * (value - rest * 100), 2);
+        value = rest;
+    }
+    if (value >= 10) {
+        at -= 2;
+        memcpy(digits + at, DIGITS + 2 * value, 2);
+    } else {
+        digits[--at] = (uint8_t)('0' + value);
+    }
+    memcpy(p, digits + at, sizeof digits - at);
+    return p + (sizeof digits - at);
+}
+
+#define PUT(p, text) (memcpy(p, text, sizeof(text) - 1), (p) + sizeof(text) - 1)
+
+/* QEMU's "data" and "offset" as far as its map tells them: zeros without a hole in the file
+ * are no data, and neither compressed nor encrypted bytes have an offset. */
+enum { TOLD = PV_ALLOCATED | PV_ZERO | PV_PRESENT | PV_OFFSET };
+
+static uint8_t told(uint8_t flags)
+{
+    if (flags & (PV_COMPRESSED | PV_ENCRYPTED))
+        flags &= (uint8_t)~PV_OFFSET;
+    return flags & (TOLD | PV_COMPRESSED);
+}
+
+static uint8_t *put_extent(uint8_t *p, const pv_json_state *one, int compressed)
+{
+    p = PUT(p, "{ \"start\": ");
+    p = put_number(p, one->start);
+    p = PUT(p, ", \"length\": ");
+    p = put_number(p, one->length);
+    p = PUT(p, ", \"depth\": ");
+    p = put_number(p, one->depth);
+    p = one->flags & PV_PRESENT ? PUT(p, ", \"present\": true") : PUT(p, ", \"present\": false");
+    p = one->flags & PV_ZERO ? PUT(p, ", \"zero\": true") : PUT(p, ", \"zero\": false");
+    p = one->flags & PV_ALLOCATED ? PUT(p, ", \"data\": true") : PUT(p, ", \"data\": false");
+    if (compressed)
+        p = one->flags & PV_COMPRESSED ? PUT(p, ", \"compressed\": true")
+                                       : PUT(p, ", \"compressed\": false");
+    if (one->flags & PV_OFFSET) {
+        p = PUT(p, ", \"offset\": ");
+        p = put_number(p, one->host);
+    }
+    return PUT(p, "}");
+}
+
+size_t pv_columns_json(const pv_columns *from, size_t *at, pv_json_state *state,
+                       int compressed, uint8_t *text, size_t room)
+{
+    uint8_t *p = text;
+    const uint8_t mask = compressed ? TOLD | PV_COMPRESSED : TOLD;
+
+    for (; *at < from->count; (*at)++) {
+        const size_t i = *at;
+        const uint8_t flags = told(from->flags[i]) & mask;
+        if (state->open && state->flags == flags && state->depth == from->depth[i] &&
+            state->file == from->file[i] &&
+            (!(flags & PV_OFFSET) || state->host + state->length == from->host[i])) {
+            state->length += from->length[i];
+            continue;
+        }
+        if (room - (size_t)(p - text) < LONGEST)
+            return (size_t)(p - text);
+        if (state->open) {
+            p = put_extent(p, state, compressed);
+            p = PUT(p, ",\n");
+        }
+        *state = (pv_json_state){from->start[i], from->length[i], from->host[i],
+                                 from->depth[i], from->file[i], flags, 1};
+    }
+    if (state->open && room - (size_t)(p - text) >= LONGEST) {
+        p = put_extent(p, state, compressed);
+        state->open = 0;
+    }
+    return (size_t)(p - text);
+}

@@ -1,0 +1,171 @@
+"""The doors to csrc/pv_image.c: columns of extents, and sources that C reads itself."""
+
+import mmap
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.errno cimport EINTR, errno
+from libc.string cimport memcpy, memset
+from posix.types cimport off_t
+
+from pyvirt.errors import BudgetError, ImageError
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pread(int, void *, size_t, off_t)
+
+cdef extern from "pv_image.h" nogil:
+    ctypedef struct pv_json_state:
+        uint8_t open
+    pv_status pv_columns_add(pv_columns *, uint64_t, uint64_t, uint64_t, uint8_t, uint16_t,
+                             uint16_t)
+    pv_status pv_columns_merge(const pv_columns *, const pv_columns *, uint64_t, pv_columns *)
+    pv_status pv_columns_holes(const pv_columns *, const uint64_t *, size_t, uint16_t,
+                               pv_columns *)
+    size_t pv_columns_json(const pv_columns *, size_t *, pv_json_state *, int, uint8_t *, size_t)
+
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+
+cdef void *address(object owner) except NULL:
+    cdef Py_buffer view
+    PyObject_GetBuffer(owner, &view, PyBUF_SIMPLE)
+    PyBuffer_Release(&view)
+    return view.buf
+
+
+cdef class Columns:
+    def __cinit__(self, size_t room):
+        sizes = [8, 8, 8, 4, 2, 2, 1]
+        self.owners = [mmap.mmap(-1, max(1, size * room), flags=PRIVATE) for size in sizes]
+        for owner in self.owners:
+            if len(owner) >= 1 << 21:
+                owner.madvise(mmap.MADV_HUGEPAGE)
+        self.raw.start = <uint64_t *>address(self.owners[0])
+        self.raw.length = <uint64_t *>address(self.owners[1])
+        self.raw.host = <uint64_t *>address(self.owners[2])
+        self.raw.stored = <uint32_t *>address(self.owners[3])
+        self.raw.depth = <uint16_t *>address(self.owners[4])
+        self.raw.file = <uint16_t *>address(self.owners[5])
+        self.raw.flags = <uint8_t *>address(self.owners[6])
+        self.raw.room = room
+
+    def __len__(self):
+        return self.raw.count
+
+    def views(self):
+        """The filled part of each column: start, length, host, stored, depth, file, flags."""
+        return [memoryview(owner).cast(code)[:self.raw.count]
+                for owner, code in zip(self.owners, "QQQIHHB")]
+
+    def add(self, uint64_t start, uint64_t length, uint64_t host, uint8_t flags,
+            uint16_t depth=0, uint16_t file=0, uint32_t stored=0):
+        """One extent more, or a longer last one."""
+        cdef size_t before = self.raw.count
+        if pv_columns_add(&self.raw, start, length, host, flags, depth, file) != PV_OK:
+            raise BudgetError("the extents", self.raw.room * 29)
+        if stored and self.raw.count > before:
+            self.raw.stored[before] = stored
+
+    def lay(self, Columns top, Columns below, uint64_t below_end):
+        """Fill this with `top` over `below`."""
+        cdef pv_status status
+        with nogil:
+            status = pv_columns_merge(&top.raw, &below.raw, below_end, &self.raw)
+        if status != PV_OK:
+            raise BudgetError("the extents", self.raw.room * 29)
+
+    def mark(self, Columns source, data, uint16_t file):
+        """Fill this with `source`, split at the holes of its file; `data` is packed pairs."""
+        cdef Py_buffer pairs
+        cdef pv_status status
+        PyObject_GetBuffer(data, &pairs, PyBUF_SIMPLE)
+        try:
+            with nogil:
+                status = pv_columns_holes(&source.raw, <const uint64_t *>pairs.buf,
+                                          pairs.len // 16, file, &self.raw)
+        finally:
+            PyBuffer_Release(&pairs)
+        if status != PV_OK:
+            raise BudgetError("the extents", self.raw.room * 29)
+
+    def json(self, bint compressed, size_t piece):
+        """The objects of `qemu-img map`, in pieces of at most so many bytes."""
+        cdef size_t at = 0, size
+        cdef pv_json_state state
+        cdef bytearray text
+        cdef uint8_t *out
+        memset(&state, 0, sizeof(state))
+        pieces = []
+        while at < self.raw.count or state.open:
+            text = bytearray(piece)
+            out = <uint8_t *><char *>text
+            with nogil:
+                size = pv_columns_json(&self.raw, &at, &state, compressed, out, piece)
+            del text[size:]
+            pieces.append(text)
+        return pieces
+
+
+cdef pv_status read_fd(void *context, void *buffer, size_t size, uint64_t offset,
+                       pv_where *where) noexcept nogil:
+    cdef size_t done = 0
+    cdef ssize_t got
+    cdef int fd = (<int *>context)[0]
+    if offset > <uint64_t>1 << 62:
+        where.offset, where.value = offset, size
+        return PV_TRUNCATED
+    while done < size:
+        got = pread(fd, <char *>buffer + done, size - done, <off_t>(offset + done))
+        if got < 0 and errno == EINTR:
+            continue
+        if got <= 0:
+            where.offset = offset
+            where.value = <uint64_t>errno if got < 0 else size
+            return PV_IO if got < 0 else PV_TRUNCATED
+        done += got
+    return PV_OK
+
+
+cdef pv_status read_object(void *context, void *buffer, size_t size, uint64_t offset,
+                           pv_where *where) noexcept with gil:
+    cdef Reader reader = <Reader>context
+    cdef bytes data
+    where.offset, where.value = offset, 0
+    try:
+        data = bytes(reader.source.pread(size, offset))
+    except BaseException as error:
+        reader.error = error
+        return PV_IO
+    if <size_t>len(data) < size:
+        where.value = size
+        return PV_TRUNCATED
+    memcpy(buffer, PyBytes_AS_STRING(data), size)
+    return PV_OK
+
+
+cdef class Reader:
+    def __cinit__(self, source):
+        self.source, self.error = source, None
+        self.raw.size = source.size
+        self.fd = source.fileno() if hasattr(source, "fileno") else -1
+        if self.fd >= 0:
+            self.raw.read, self.raw.context = read_fd, <void *>&self.fd
+        else:
+            self.raw.read, self.raw.context = read_object, <void *>self
+
+    cdef fail(self, pv_status status, pv_where *where, dict tables):
+        """Raise what `status` means."""
+        name = getattr(self.source, "name", "image")
+        table = tables.get(where.table)
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if status == PV_IO:
+            raise OSError(where.value, "reading an image failed", name)
+        if status == PV_TRUNCATED:
+            raise ImageError(name, "is truncated", table=table, offset=where.offset)
+        if status == PV_FULL:
+            raise BudgetError("what is in " + name, 0)
+        if status == PV_BUSY:
+            raise ImageError(name, "asks for more work than its size explains", table=table,
+                             offset=where.offset)
+        raise ImageError(name, "is corrupt", table=table, offset=where.offset, found=where.value)
