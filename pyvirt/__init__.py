@@ -14,6 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyvirt import aio as aio
+    from pyvirt import devices as devices
+    from pyvirt import disk as disk
+    from pyvirt import errors as errors
+    from pyvirt import machine as machine
+    from pyvirt import nic as nic
     from pyvirt.boot import Firmware as Firmware
     from pyvirt.boot import Kernel as Kernel
     from pyvirt.catalogue import Catalogue as Catalogue
@@ -69,10 +75,15 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = ["__version__", *sorted(_HOME)]
+#: Parts of the library that are reached as attributes of it.
+_MODULES = ("aio", "devices", "disk", "errors", "machine", "nic")
+
+__all__ = ["__version__", *sorted(_HOME), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

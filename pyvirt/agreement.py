@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 from pyvirt.boot import Kernel
 from pyvirt.devices import Balloon, HostTpm, Pvpanic, Tpm, Vmgenid
 from pyvirt.disk import ThrottleGroup
+from pyvirt.disk.drive import Drive
 from pyvirt.errors import SpecError
 from pyvirt.guest import Guest
 from pyvirt.machine import DIMM, NVDIMM, rules
+from pyvirt.nic import Forward, Nic, User
 from pyvirt.qemu.composition import Placed
 
 if TYPE_CHECKING:
     from pyvirt.vm import VM
+
+#: Bytes of memory that the default guest needs to boot.
+LEAST = 128 << 20
 
 #: Bytes of memory that a guest with an initramfs at `APART` needs to boot.
 LEAST_APART = 256 << 20
@@ -25,11 +30,16 @@ def check(vm: VM, everything: tuple[Placed, ...]) -> None:
     for placed in everything:
         if getattr(placed.part, "needs_shared_memory", False) and not vm.memory.shared:
             raise SpecError("memory.shared", f"must be True for {placed.source}", False)
+    if isinstance(vm.boots, Guest) and vm.memory.size < LEAST:
+        raise SpecError("memory", "must be at least 128M for the default guest", vm.memory.size)
     if has_tpm(vm):
         _check_initrd(vm)
     _check_single(everything)
     _check_named(vm, everything)
     _check_memory_modules(vm, everything)
+    _check_images(everything)
+    _check_forwards(everything)
+    _check_failover(everything)
     _unique(everything, "bootindex")
     _unique(everything, "mac")
 
@@ -76,6 +86,53 @@ def _check_memory_modules(vm: VM, everything: tuple[Placed, ...]) -> None:
         if isinstance(placed.part, NVDIMM) and not vm.machine.nvdimm:
             reason = f"must be True for {placed.source}"
             raise SpecError("machine.nvdimm", reason, vm.machine.nvdimm)
+
+
+def _check_images(everything: tuple[Placed, ...]) -> None:
+    """No two disks write one image: QEMU's locks would refuse the second."""
+    holders: dict[str, str] = {}
+    for placed in everything:
+        path = _written(placed.part)
+        if path in holders:
+            reason = f"must not be written by two disks, and {holders[path]} has it"
+            raise SpecError(f"{placed.source}.file", reason, path)
+        if path:
+            holders[path] = placed.source
+
+
+def _written(part: object) -> str:
+    """The image file that a part writes and shares with nobody, or ""."""
+    if not isinstance(part, Drive) or not isinstance(part.file, str):
+        return ""
+    shared = part.reads_only or part.temporary or part.share_rw or part.locking == "off"
+    return "" if shared else part.file
+
+
+def _check_forwards(everything: tuple[Placed, ...]) -> None:
+    """No port of the host is forwarded twice."""
+    holders: dict[str, str] = {}
+    for placed in everything:
+        for number, forward in enumerate(_forwards(placed.part)):
+            source = f"{placed.source}.forwards[{number}]"
+            if forward.host and forward.listens in holders:
+                reason = f"must be another port than that of {holders[forward.listens]}"
+                raise SpecError(source, reason, forward.listens)
+            holders[forward.listens] = source
+
+
+def _forwards(part: object) -> tuple[Forward, ...]:
+    backend = part.backend if isinstance(part, Nic) else None
+    return backend.forwards if isinstance(backend, User) else ()
+
+
+def _check_failover(everything: tuple[Placed, ...]) -> None:
+    """The standby that a card names is there; a guest would wait for it in vain."""
+    standbys = {p.name for p in everything if isinstance(p.part, Nic) and p.part.failover}
+    for placed in everything:
+        partner = getattr(placed.part, "failover_pair_id", None)
+        if partner is not None and partner not in standbys:
+            reason = f"must name a card with failover: {', '.join(sorted(standbys)) or 'none is'}"
+            raise SpecError(f"{placed.source}.failover_pair_id", reason, partner)
 
 
 def _check_initrd(vm: VM) -> None:

@@ -10,11 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.qemu import needs_qemu
 
-from pyvirt import VM, Disk, Firmware, Kernel, SpecError
+from pyvirt import VM, Disk, Firmware, Kernel, Nic, SpecError, User
 from pyvirt.devices import Balloon, FwCfg, Serial, Tpm
 from pyvirt.devices import File as FileBackend
 from pyvirt.disk import Throttle, ThrottleGroup
 from pyvirt.machine import DIMM, Actions, Machine
+from pyvirt.nic import Forward
 
 TEXTS = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40
@@ -71,8 +72,8 @@ def test_qemu_reads_names_and_paths_as_they_were(name: str, path: str) -> None:
          "disks[1].bootindex must be unique, and disks[0] has the same, got 1"),
         ({"machine": "none", "disks": [Disk("a")]},
          "disks[0].bus is not there on machine none, got 'pci'"),
-        ({"memory": "128M", "devices": [Tpm()]},
-         "memory.size must be at least 256M for the default guest with a TPM, got 134217728"),
+        ({"memory": "192M", "devices": [Tpm()]},
+         "memory.size must be at least 256M for the default guest with a TPM, got 201326592"),
         ({"boot": Kernel("k", "i"), "devices": [Tpm()]},
          "firmware must be OVMF() with a TPM: QEMU puts an initrd over SeaBIOS's tables for it, "
          "got None"),
@@ -88,6 +89,14 @@ def test_qemu_reads_names_and_paths_as_they_were(name: str, path: str) -> None:
          "disks[0].throttle must be one of the VM's: fast, got 'slow'"),
         ({"devices": [Balloon(), Balloon()]},
          "devices[1] must be the only Balloon, and devices[0] is one, got Balloon()"),
+        ({"memory": "64M"}, "memory must be at least 128M for the default guest, got 67108864"),
+        ({"disks": [Disk("a"), Disk("a", bus="scsi")]},
+         "disks[1].file must not be written by two disks, and disks[0] has it, got 'a'"),
+        ({"nics": [Nic(User(forwards=[Forward(80, 80)])), Nic(User(forwards=[Forward(80, 8080)]))]},
+         "nics[1].forwards[0] must be another port than that of nics[0].forwards[0], "
+         "got 'tcp:127.0.0.1:80'"),
+        ({"nics": [Nic(model="e1000e", failover_pair_id="nic7")]},
+         "nics[0].failover_pair_id must name a card with failover: none is, got 'nic7'"),
         ({"devices": [DIMM("128M")]}, "memory.slots must be at least 1, for devices[0], got 0"),
     ],
 )  # fmt: skip

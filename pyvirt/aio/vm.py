@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial, wraps
+from inspect import signature
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -44,6 +45,9 @@ def awaiting(
         return await self._drive(act(self._acts, *args, **kwargs))
 
     method.__annotations__ = {**act.__annotations__, "return": result_of(act)}
+    method.__signature__ = signature(act).replace(  # type: ignore[attr-defined]
+        return_annotation=result_of(act)
+    )
     return cast("Callable[Concatenate[RunningVM, P], Coroutine[Any, Any, T]]", method)
 
 

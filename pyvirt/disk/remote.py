@@ -287,6 +287,7 @@ def host_port(field: str, address: str, default: int) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or address.endswith("]"):
         host, port = address, str(default)
+    host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise SpecError(field, "must be host or host:port", address)
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return host, int(port)

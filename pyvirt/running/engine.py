@@ -85,7 +85,7 @@ class Engine:
         self._resets = 0
         self._owner = os.getpid()
         self._numbers = itertools.count()
-        self._closing = threading.Lock()
+        self._closing, self._holding = threading.Lock(), threading.Lock()
         self._closed = False
 
     def number(self) -> int:
@@ -97,15 +97,18 @@ class Engine:
     def acquire(self, need: Need, progress: Progress | None = None) -> Held:
         """Acquire `need` and remember it under its name."""
         held = acquire(need, self.directory, self.supplied, progress)
-        self.held[need.name] = held
-        self.supplied |= held.values
+        with self._holding:
+            self.held[need.name] = held
+            self.supplied |= held.values
         return held
 
     def release(self, name: str) -> None:
         """Give back what was acquired as `name`."""
-        held = self.held.pop(name, None)
+        with self._holding:
+            held = self.held.pop(name, None)
+            for key in held.values if held is not None else ():
+                self.supplied.pop(key, None)
         if held is not None:
-            self.supplied = {k: v for k, v in self.supplied.items() if k not in held.values}
             held.close()
 
     def check(self, placed: Placed) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvirt.boot import GuestImage
-from pyvirt.errors import PyvirtError, StartError, UnsupportedError
+from pyvirt.errors import StartError, UnsupportedError
 from pyvirt.machine.firmware import UefiFiles
 from pyvirt.qemu import overlay
 from pyvirt.qemu.need import (
@@ -92,7 +92,7 @@ def acquire(
     held = Held(need, progress)
     try:
         _ACQUIRE[type(need)](held, need, directory, supplied)
-    except (PyvirtError, OSError):
+    except BaseException:
         held.close()
         raise
     return held

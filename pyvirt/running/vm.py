@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from inspect import signature
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -39,6 +40,9 @@ def blocking(
         return self._engine.drive(act(self._acts, *args, **kwargs))
 
     method.__annotations__ = {**act.__annotations__, "return": result_of(act)}
+    method.__signature__ = signature(act).replace(  # type: ignore[attr-defined]
+        return_annotation=result_of(act)
+    )
     return cast("Callable[Concatenate[RunningVM, P], T]", method)
 
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from disk_images import raw
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.parts import golden, needs, running
 from support.qemu import Refused, needs_qemu, start
@@ -293,6 +293,7 @@ def test_addresses(address, parts):
 
 
 @given(st.text())
+@example("[")
 def test_an_address_is_read_or_refused(address):
     try:
         host, port = host_port("servers", address, 9)

@@ -43,7 +43,7 @@ def test_every_description_is_read_back_as_it_was(
 
 @given(
     name=st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=30),
-    memory=st.integers(1, 1 << 20).map(lambda pages: pages * 8192),
+    memory=st.integers(1 << 14, 1 << 20).map(lambda pages: pages * 8192),
     chosen=st.lists(st.sampled_from(FREE), max_size=4),
     properties=st.dictionaries(
         st.text(min_size=1).filter(lambda key: key not in ("id", "driver", "pyvirt")),

@@ -91,7 +91,7 @@ def test_cards_have_one_address_each_except_for_partners():
     twins = [Nic(mac="52:54:00:00:00:01"), Nic(mac="52:54:00:00:00:01")]
     with pytest.raises(SpecError) as caught:
         VM(nics=twins).command_line()
-    assert caught.value.field == "nic1.mac"
+    assert caught.value.field == "nics[1].mac"
 
 
 def test_the_same_names_give_the_same_addresses():

@@ -189,7 +189,7 @@ class Devices(Base):
         paths = [f"/machine/peripheral/{self.placed(name).name}" for name in names]
         # A kernel given to QEMU boots through an option ROM that holds the first place.
         first = 0 if isinstance(self.engine.vm.boots, Firmware) else 1
-        for other in self.engine.composition.placed.values():
+        for other in list(self.engine.composition.placed.values()):
             index = other.device_property("bootindex")
             if index is not None and other.name not in names:
                 later = first + len(names) + int(index)
