@@ -28,7 +28,7 @@ IDLE = VM(boot=Firmware(), agents=(), memory="64M", accel="tcg")
 #: Each awaited class with its blocking twin, and what only that has.
 TWINS = [
     pytest.param(vm.RunningVM, RunningVM, {"start"}, id="RunningVM"),
-    pytest.param(console.Console, blocking_console.Console, {"close"}, id="Console"),
+    pytest.param(console.Console, blocking_console.Console, {"close", "trim"}, id="Console"),
     pytest.param(
         process.Reader,
         blocking_process.Reader,
