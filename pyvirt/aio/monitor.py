@@ -273,7 +273,9 @@ class Monitor:
         timeout: float | None = PATIENCE,
     ) -> Any:
         """Run one command and return what it returned."""
-        return await result(self._monitor.ask(name, arguments, fds, oob=oob), timeout, name)
+        link = self._monitor
+        request = link.submit(link.request(name, arguments, fds, oob=oob))
+        return await result(request, timeout, name)
 
     async def fetch(
         self,
@@ -283,7 +285,9 @@ class Monitor:
         timeout: float | None = PATIENCE,
     ) -> bytes:
         """Run one command and return what it returned as JSON, not decoded."""
-        reply = await result(self._monitor.ask(name, arguments, raw=True), timeout, name)
+        link = self._monitor
+        request = link.submit(link.request(name, arguments, raw=True))
+        reply = await result(request, timeout, name)
         assert isinstance(reply, bytes)
         return reply
 

@@ -117,7 +117,49 @@ class Channel:
 
     def submit(self, request: Request, *, first: bool = False) -> None:
         """Send `request` now if that is possible, else as soon as it is."""
-        with Uninterrupted(), self._sending:
+        with Uninterrupted():
+            self._submit(request, first)
+
+    def admit(self) -> None:
+        """From now on everything may be sent."""
+        with self._sending:
+            self._admitted = True
+            self._send_waiting()
+
+    def lead(
+        self, future: Future[Any], deadline: float | None, request: Request | None = None
+    ) -> None:
+        """Read, if nobody else does, until `future` is done or `deadline` has passed.
+
+        A `request` is sent first, and when this thread already leads: otherwise a fast reply
+        wakes the loop's thread as well, and both fight for the interpreter.
+        """
+        if self._reader == threading.get_ident():
+            raise RuntimeError("a callback must not wait for the monitor that called it")
+        with Uninterrupted() as interrupts:
+            leads = not self.foreign and self._turn.acquire(blocking=False)
+            if leads:
+                self._reader = threading.get_ident()
+            try:
+                if leads and self.error is None:
+                    self._loop.reading(self._fd, False)
+                if request is not None:
+                    self._submit(request)
+                if leads:
+                    self._read_until(future, deadline, interrupts)
+            finally:
+                if leads:
+                    self._follow()
+
+    def _follow(self) -> None:
+        """Let the loop's thread read again."""
+        if self.error is None:
+            self._loop.reading(self._fd, True)
+        self._reader = None
+        self._turn.release()
+
+    def _submit(self, request: Request, first: bool = False) -> None:
+        with self._sending:
             error = self.error
             if error is None:
                 if first or (self._admitted and not self._unsent and self._free(request)):
@@ -127,30 +169,6 @@ class Channel:
                     self._unsent.append(request)
         if error is not None:
             request.settle(None, own(error))
-
-    def admit(self) -> None:
-        """From now on everything may be sent."""
-        with self._sending:
-            self._admitted = True
-            self._send_waiting()
-
-    def lead(self, future: Future[Any], deadline: float | None) -> None:
-        """Read, if nobody else does, until `future` is done or `deadline` has passed."""
-        if self._reader == threading.get_ident():
-            raise RuntimeError("a callback must not wait for the monitor that called it")
-        with Uninterrupted() as interrupts:
-            if self.foreign or not self._turn.acquire(blocking=False):
-                return
-            self._reader = threading.get_ident()
-            try:
-                if self.error is None:
-                    self._loop.reading(self._fd, False)
-                    self._read_until(future, deadline, interrupts)
-            finally:
-                if self.error is None:
-                    self._loop.reading(self._fd, True)
-                self._reader = None
-                self._turn.release()
 
     def shut(self) -> None:
         """End the connection. Its descriptor is closed on return, unless a callback calls."""

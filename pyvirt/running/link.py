@@ -126,7 +126,7 @@ class Link:
             state = f"{release.major}.{release.minor}.{release.micro}"
         return f"<Monitor of {self.peer} {state}>"
 
-    def ask(
+    def request(
         self,
         name: str,
         arguments: Mapping[str, Any] | None,
@@ -135,23 +135,24 @@ class Link:
         raw: bool = False,
         oob: bool = False,
     ) -> Request:
-        """Send a command, or hold it until that is possible: the future of its reply."""
+        """A command that is ready to be submitted."""
+        if self._pid != os.getpid():
+            raise ClosedError(self.peer, "it belongs to the process that forked this one")
         if oob and not self._oob:
             raise UnsupportedError("out-of-band commands", "this monitor", "open it with oob=True")
         number = next(self._numbers) if oob else None
-        request = Request(name, encode(name, arguments, number), fds, raw=raw, oob=number)
-        if self._pid != os.getpid():
-            raise ClosedError(self.peer, "it belongs to the process that forked this one")
+        return Request(name, encode(name, arguments, number), fds, raw=raw, oob=number)
+
+    def submit(self, request: Request) -> Request:
+        """Send a command, or hold it until that is possible."""
         channel = self._channel
-        if channel is not None:
-            channel.submit(request)
-            return request
-        with self._lock:
-            if self._channel is None and self._error is None:
-                request.keep_fds()
-                self._held.append(request)
-                return request
-            channel = self._channel
+        if channel is None:
+            with self._lock:
+                channel = self._channel
+                if channel is None and self._error is None:
+                    request.keep_fds()
+                    self._held.append(request)
+                    return request
         if channel is not None:
             channel.submit(request)
         else:
@@ -239,7 +240,7 @@ class Link:
     def _begin(self, step: Step, past: Past) -> Future[Any]:
         match step:
             case Command():
-                return self.ask(step.name, step.arguments, step.fds)
+                return self.submit(self.request(step.name, step.arguments, step.fds))
             case Until():
                 return past.wait(step)
             case Pause():

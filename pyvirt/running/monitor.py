@@ -71,7 +71,7 @@ class Monitor(Link):
         way then fails with `ClosedError`, later commands wait for the new connection, and
         event queues go on (with a gap).
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         again = address if reconnect else None
         sock = dial(address, timeout)
         monitor = cls(sock, oob=oob, explain=explain, peer=peer, size=size, reconnect=again)
@@ -92,7 +92,7 @@ class Monitor(Link):
         others, if the monitor was opened with `oob` and the command allows it. A command
         that takes longer than `timeout` seconds goes on in QEMU; its reply is discarded.
         """
-        return self._wait(self.ask(name, arguments, fds, oob=oob), timeout, name)
+        return self._converse(self.request(name, arguments, fds, oob=oob), timeout)
 
     def fetch(
         self,
@@ -102,7 +102,7 @@ class Monitor(Link):
         timeout: float | None = PATIENCE,
     ) -> bytes:
         """Run one command and return what it returned as JSON, not decoded."""
-        reply = self._wait(self.ask(name, arguments, raw=True), timeout, name)
+        reply = self._converse(self.request(name, arguments, raw=True), timeout)
         assert isinstance(reply, bytes)
         return reply
 
@@ -156,31 +156,57 @@ class Monitor(Link):
             raise self.unready(error) from None
         return self
 
+    def _converse(self, request: Request, timeout: float | None) -> Any:
+        """Send `request` and wait for what it returns."""
+        channel = self._channel
+        if channel is None or loop().here():
+            return self._wait(self.submit(request), timeout, request.name)
+        deadline = _deadline(timeout)
+        try:
+            channel.lead(request, deadline, request)
+            if not request.done():  # another thread leads
+                self._await(request, deadline)
+        except BaseException as error:
+            _give_up(request, error, timeout, request.name)
+        return request.result()
+
     def _wait(self, future: Future[T], timeout: float | None, what: str) -> T:
         """The result of a future of this monitor; `TimedOut` names `what` and cancels it."""
         try:
-            self._await(future, None if timeout is None else time.monotonic() + timeout)
-        except TimeoutError:
-            if future.cancel():
-                raise TimedOut(what, timeout or 0.0) from None
-        except BaseException:
-            future.cancel()
-            raise
+            self._await(future, _deadline(timeout))
+        except BaseException as error:
+            _give_up(future, error, timeout, what)
         return future.result()
 
     def _await(self, future: Future[Any], deadline: float | None) -> None:
         """Return when `future` is done; raises `TimeoutError` when it is not in time."""
-        if not future.done() and loop().here():
+        if future.done():
+            return
+        if loop().here():
             raise RuntimeError("the I/O thread must not wait for what only it can bring")
         channel = self._channel
         # Only what this channel brings: a leader would not notice a timer.
         if channel is not None and (isinstance(future, Request) or future is self.ready):
             channel.lead(future, deadline)
+        left = None
+        if deadline is not None:
+            left = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+        with suppress(TimeoutError, CancelledError):
+            future.exception(left)
         if not future.done():
-            left = None
-            if deadline is not None:
-                left = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
-            with suppress(TimeoutError, CancelledError):
-                future.exception(left)
-            if not future.done():
-                raise TimeoutError
+            raise TimeoutError
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _give_up(
+    future: Future[Any], error: BaseException, timeout: float | None, what: str
+) -> None:
+    """Wait for `future` no longer, unless it was just done; raises what is to be told."""
+    cancelled = future.cancel()
+    if not isinstance(error, TimeoutError):
+        raise error
+    if cancelled:
+        raise TimedOut(what, timeout or 0.0) from None

@@ -21,7 +21,7 @@ def public(thing):
 
 # What both faces are made of, and what only one of them needs.
 BENEATH = {
-    "Monitor": ({"ask", "unready", "waits", "hear", "why", "ended"}, {"of"}),
+    "Monitor": ({"request", "submit", "unready", "waits", "hear", "why", "ended"}, {"of"}),
     "Events": ({"begin", "offer", "end", "what"}, set()),
     "Job": (set(), set()),
 }
