@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from pyvirt import CDROM, CPU, VM, Machine, Memory, Nic, RunningVM
 from pyvirt.devices import Balloon, StdVga, UsbTablet
+
+# No test asserts a time: a busy machine would fail it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
