@@ -25,6 +25,8 @@ INSTEAD: Mapping[str, str] = {
 # Words of the command line for what the schema calls otherwise.
 _SPELLINGS: Mapping[str, str] = {"tty": "serial", "parport": "parallel"}
 
+_CPU_CLASS = "max-x86_64-cpu"
+
 # Properties of every device, which device-list-properties does not list.
 _ALWAYS = frozenset({"driver", "id", "bus"})
 
@@ -94,6 +96,17 @@ def _cpu(qemu: Capabilities, properties: Mapping[str, Any]) -> _Lacks:
     model = properties.get("model", "host")
     if qemu.cpus and model not in {*qemu.cpus, "host", "max", "base"}:
         yield f"CPU model {model}", qemu.cpus
+    # Every x86 model is one class with the same properties.
+    if _CPU_CLASS in qemu.devices:
+        known = {_plain(name) for name in qemu.device(_CPU_CLASS).properties}
+        for name in properties:
+            if name != "model" and _plain(name) not in known:
+                yield f"feature {name} of CPU model {model}", known
+
+
+def _plain(name: str) -> str:
+    """QEMU takes the names of features with - and _ alike."""
+    return name.replace("_", "-")
 
 
 def _blockdev(qemu: Capabilities, node: Mapping[str, Any]) -> _Lacks:

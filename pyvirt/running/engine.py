@@ -151,10 +151,10 @@ class Engine:
         if not isinstance(backend, Captured):
             return None
         name, own = placed.name, backend.logfile
-        address = Path(self.supplied[f"{name}-socket"])
+        keyboard = Path(self.supplied[f"{name}-input"] + ".in")
         if own is not None:
-            return Console(name, own, address)
-        return Console(name, Path(self.supplied[f"{name}-log"]), address, backend.limit)
+            return Console(name, own, keyboard)
+        return Console(name, Path(self.supplied[f"{name}-log"]), keyboard, backend.limit)
 
     @property
     def carrier(self) -> Carrier:
@@ -257,6 +257,8 @@ class Engine:
             self._reset()
             return
         if event.name == "GUEST_PANICKED":
+            if event.data.get("action") == "run":  # the guest was told to go on
+                return
             self.cause = PANIC
         elif self.cause != PANIC:
             self.cause = str(event.data.get("reason", "unknown"))

@@ -295,3 +295,22 @@ def test_vcpus_and_iothreads_are_pinned() -> None:
         assert os.sched_getaffinity(iothread["thread-id"]) == {host}
         assert os.sched_getaffinity(threads[0]) == os.sched_getaffinity(0)
         assert running.status() == "running"
+
+
+def test_a_guest_that_stopped_answering_is_ended_all_the_same() -> None:
+    with VM(memory="256M", accel="tcg").start() as running:
+        running.wait_for(agent=True)
+        running.pause()
+        with pytest.raises(TimedOut, match="asking the guest to power off"):
+            running.shutdown(timeout=0.2, firm=False)
+        with pytest.raises(TimedOut, match="port 22"):
+            running.wait_for(port=22, timeout=0.2)
+        assert running.shutdown(timeout=0.2).reason == "host-qmp-quit"
+
+
+def test_a_cpu_feature_that_qemu_does_not_know_is_said_before_a_start() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        idle(cpus=CPU(1, "qemu64", flags=["+avx3"])).start()
+    assert str(caught.value).startswith("feature avx3 of CPU model qemu64 is not available in QEMU")
+    with idle(cpus=CPU(1, "qemu64", flags=["+sse4_2", "-svm"])).start() as running:
+        assert running.status() == "running"

@@ -65,7 +65,8 @@ class Waiting(Look):
     def _port(self, port: int, proto: str, limit: float, timeout: float) -> Act[None]:
         carrier = yield from self.agent(_left(limit))
         pause = FIRST
-        while not (yield carrier.listening(port, proto)):
+        what = f"asking whether {proto} port {port} is open"
+        while not (yield Within(carrier.listening(port, proto), _left(limit), what)):
             if time.monotonic() > limit:
                 raise TimedOut(f"a listener on {proto} port {port} in the guest", timeout)
             yield Pause(pause)
