@@ -20,14 +20,13 @@ def command(output: Output, binary: str, target: str | None) -> None:
     BINARY is a QEMU, qemu-system-x86_64 by default. What it is asked once is remembered.
     """
     from pyvirt.qmp.stubs import stub
-    from pyvirt.running.cache import replace
     from pyvirt.running.probe import probe
 
     capabilities = probe(binary)
     module = Path(target).stem if target is not None else "qemu_commands"
     text = stub(capabilities.schema, capabilities.name, module)
     if target is not None:
-        replace(Path(target), text.encode())
+        Path(target).write_text(text)
     if output.json:
         said = {"file": str(Path(target).absolute())} if target is not None else {"stub": text}
         commands = len(capabilities.schema.commands)

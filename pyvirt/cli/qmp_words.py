@@ -6,7 +6,6 @@ Pure: the schema of the QEMU says what each text stands for, and what may come n
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,13 +17,34 @@ from pyvirt.qmp.schema import Alternate, Array, Builtin, Enum, Member, Object, S
 
 def parse(schema: Schema, line: str) -> tuple[str, dict[str, Any]]:
     """The command in `line` with its arguments: words, or one JSON object."""
-    name, _, rest = line.strip().partition(" ")
-    if rest.lstrip().startswith("{"):
-        return command(schema, [name, rest.strip()])
-    try:
-        return command(schema, shlex.split(line))
-    except ValueError as error:
-        raise SpecError("line", f"cannot be read ({error})", line) from None
+    return command(schema, split(line))
+
+
+def split(line: str) -> list[str]:
+    """The words of a line. Quotes hold one together and go, but stay in the brackets of JSON."""
+    words: list[str] = []
+    word, quote, depth, escaped = "", "", 0, False
+    begun = False
+    for one in line:
+        kept = depth > 0
+        if quote:
+            if one == quote and not escaped:
+                quote = ""
+            else:
+                kept = True
+            escaped = depth > 0 and one == "\\" and not escaped
+        elif one == '"' or (one == "'" and not depth):
+            quote, begun = one, True
+        elif one.isspace() and not depth:
+            words += [word] if word or begun else []
+            word, begun = "", False
+        else:
+            depth += (one in "[{") - (one in "]}" and depth > 0)
+            kept = True
+        word += one if kept else ""
+    if quote:
+        raise SpecError("line", "has a quotation without an end", line)
+    return [*words, word] if word or begun else words
 
 
 def command(schema: Schema, words: Sequence[str]) -> tuple[str, dict[str, Any]]:
