@@ -33,6 +33,7 @@ from pyvirt.running.monitor import Monitor
 PEERS = Path(__file__).with_name("peers")
 STATUS = '{"execute":"query-status"}'
 BATCH = 200
+BRIEF = 40  # commands within one time slice: a busy machine interrupts few of such rounds
 VMS = 16
 
 
@@ -81,15 +82,15 @@ class Bench:
     def monitor(self, sock: socket.socket) -> Monitor:
         return self.stack.enter_context(Monitor.open(sock, timeout=30))
 
-    def c_client(self, sock: socket.socket, command: str = STATUS) -> Callable[..., Timed]:
+    def c_client(self, sock: socket.socket, command: str = STATUS) -> Callable[[int], Timed]:
         """Runs `command` a number of times in the C client, which takes the time."""
         process = self.start(
             [str(self.folder / "qmp_client"), str(sock.fileno()), command], [sock],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
 
-        def run(count: int, pause: float = 0) -> Timed:
-            process.stdin.write(f"{count} {round(pause * 1e9)}\n")
+        def run(count: int) -> Timed:
+            process.stdin.write(f"{count}\n")
             nanoseconds, _ = process.stdout.readline().split()
             return Timed(int(nanoseconds) / 1e9, None)
 
@@ -110,7 +111,7 @@ class Bench:
         return client
 
 
-def bench_status(bench: Bench, ends: list[socket.socket]) -> Pairs:
+def bench_status(bench: Bench, ends: list[socket.socket], batch: int, rounds: int) -> Pairs:
     """``query-status``, one after another, by every client on its own monitor."""
     ours = bench.monitor(ends[0])
     awaited = aio.Monitor.of(bench.monitor(ends[1]))
@@ -118,41 +119,38 @@ def bench_status(bench: Bench, ends: list[socket.socket]) -> Pairs:
     theirs, legacy = bench.qemu_qmp(ends[3]), bench.legacy(ends[4])
 
     def blocking() -> Any:
-        return [ours.execute("query-status") for _ in range(BATCH)][-1]
+        return [ours.execute("query-status") for _ in range(batch)][-1]
 
     async def await_each() -> Any:
-        return [await awaited.execute("query-status") for _ in range(BATCH)][-1]
+        return [await awaited.execute("query-status") for _ in range(batch)][-1]
 
     async def await_theirs() -> Any:
-        return [await theirs.execute("query-status") for _ in range(BATCH)][-1]
+        return [await theirs.execute("query-status") for _ in range(batch)][-1]
 
     told_by_c = blocking()
     return alternate(
         {
-            "C": lambda: Timed(client(BATCH).seconds, told_by_c),
+            "C": lambda: Timed(client(batch).seconds, told_by_c),
             "blocking": blocking,
             "awaited": lambda: bench.wait(await_each()),
             "qemu.qmp": lambda: bench.wait(await_theirs()),
-            "legacy": lambda: [legacy.cmd("query-status") for _ in range(BATCH)][-1],
+            "legacy": lambda: [legacy.cmd("query-status") for _ in range(batch)][-1],
         },
-        bench.rounds,
+        rounds,
     )
 
 
-def bench_now_and_then(bench: Bench, ends: list[socket.socket]) -> Pairs:
-    """``query-status`` with a pause before each: the time of the commands alone."""
-    ours, client, count, pause = bench.monitor(ends[0]), bench.c_client(ends[1]), 50, 0.001
+def own_cost(bench: Bench, schema: Path, count: int = 2000) -> float:
+    """Microseconds of processor time of a blocking command, however busy the machine is."""
+    monitor = bench.monitor(bench.server(schema))
 
-    def blocking() -> Timed:
-        took = 0.0
+    def ask() -> Timed:
+        begun = time.process_time()
         for _ in range(count):
-            time.sleep(pause)
-            begun = time.perf_counter()
-            ours.execute("query-status")
-            took += time.perf_counter() - begun
-        return Timed(took, None)
+            monitor.execute("query-status")
+        return Timed(time.process_time() - begun, None)
 
-    return alternate({"C": lambda: client(count, pause), "blocking": blocking}, bench.rounds)
+    return alternate({"ours": ask}, bench.rounds).median("ours") / count * 1e6
 
 
 def bench_schema(bench: Bench, schema: Path) -> Pairs:
@@ -259,18 +257,18 @@ def rows(rounds: int) -> Iterator[Row]:
         schema = bench.folder / "schema.json"
         with Monitor.open(bench.qemu(1)[0], timeout=30) as monitor:
             schema.write_bytes(monitor.fetch("query-qmp-schema"))
-        real = bench_status(bench, bench.qemu(5))
+        real = bench_status(bench, bench.qemu(5), BATCH, rounds)
         yield told("query-status on QEMU, C client", f"{real.median('C') / BATCH * 1e6:.0f} us")
         yield below("  blocking, to the C client", real.ratio("blocking", "C"), 1.1)
         yield below("  awaited, to the C client", real.ratio("awaited", "C"), 1.3)
         yield above("  qemu.qmp, to blocking", real.ratio("qemu.qmp", "blocking"), 2.0)
         yield above("  legacy client, to blocking", real.ratio("legacy", "blocking"), 2.4)
-        rare = bench_now_and_then(bench, bench.qemu(2))
-        yield told("  blocking, now and then, to C", f"{rare.ratio('blocking', 'C'):.2f} x")
-        instant = bench_status(bench, [bench.server(schema) for _ in range(5)])
-        cost = {side: instant.median(side) / BATCH * 1e6 for side in instant.seconds}
+        servers = [bench.server(schema) for _ in range(5)]
+        instant = bench_status(bench, servers, BRIEF, 10 * rounds)
+        cost = {side: instant.median(side) / BRIEF * 1e6 for side in instant.seconds}
         yield told("server that answers at once, C client", f"{cost['C']:.1f} us")
         yield below("  blocking", cost["blocking"], 35, "us")
+        yield told("  of that, our processor time", f"{own_cost(bench, schema):.1f} us")
         yield told("  awaited", f"{cost['awaited']:.1f} us")
         yield told("  qemu.qmp", f"{cost['qemu.qmp']:.1f} us")
         whole = bench_schema(bench, schema)
