@@ -126,8 +126,10 @@ class Terminal:
         return code, after == self.before
 
 
-def test_a_terminal_in_the_guest_is_given_back() -> None:
-    terminal = Terminal("run", "--console")
+def test_a_terminal_in_the_guest_is_given_back(tmp_path: Path) -> None:
+    (tmp_path / "note").write_text(str(tmp_path))  # no cache has a guest with this in it
+    terminal = Terminal("run", "--console", "--file", f"/opt/note={tmp_path}/note")
+    terminal.wait_for("building the initramfs ...")
     terminal.wait_for("waiting for vm to boot")
     terminal.wait_for("# ")
     terminal.type("echo $((6 * 7)) on $TERM; stty size\n")
