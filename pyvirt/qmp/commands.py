@@ -44,6 +44,15 @@ class Commands(Generic[R]):
     def __call__(self, **options: Any) -> Commands[R]:
         return Commands(self._schema, self._execute, **{**self._options, **options})
 
+    def execute(
+        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Any
+    ) -> R:
+        """The raw way: command `name` with `arguments` as they are, unchecked.
+
+        `options` are those of the monitor's ``execute`` (``timeout``, ``fds``, ``oob``).
+        """
+        return self._execute(name, arguments, **{**self._options, **options})
+
     def __getattr__(self, name: str) -> TypedCommand[R]:
         if name.startswith("_"):  # a notebook asks for _repr_html_ and the like
             raise AttributeError(name)
@@ -55,7 +64,8 @@ class Commands(Generic[R]):
         return TypedCommand(schema, schema.command(command), self._execute, self._options)
 
     def __dir__(self) -> Iterator[str]:
-        return (python_name(name) for name in self._schema().commands)
+        yield "execute"
+        yield from (python_name(name) for name in self._schema().commands)
 
     def __repr__(self) -> str:
         return f"<{len(self._schema().commands)} QMP commands>"

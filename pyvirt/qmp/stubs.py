@@ -41,6 +41,12 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, overload
 '''
 
 
+_EXECUTE = """\
+    def execute(
+        self, name: str, arguments: Mapping[str, Any] | None = ..., **options: Any
+    ) -> {}: ..."""
+
+
 @frozen
 class _Field:
     """One member of one case of an object, its type written out."""
@@ -77,6 +83,7 @@ class _Writer:
         self._arguments = {info.arg_type: f"{_camel(info.name)}Arguments" for info in infos}
 
     def methods(self, result: str) -> Iterator[str]:
+        yield _EXECUTE.format(result.format("Any"))
         for command in self._schema.commands:
             yield from self._method(self._schema.command(command), result)
 
