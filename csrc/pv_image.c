@@ -53,10 +53,12 @@ static pv_status copy(const pv_columns *from, size_t i, uint64_t start, uint64_t
     return status;
 }
 
-/* Bytes [start, end) as `below` has them; `*at` is the extent to begin to look at. */
-static pv_status copy_below(const pv_columns *below, size_t *at, uint64_t start, uint64_t end,
+/* Extent `i` of `top` as `below` has it; `*at` is the extent to begin to look at. */
+static pv_status copy_below(const pv_columns *top, size_t i, const pv_columns *below, size_t *at,
                             uint64_t below_end, pv_columns *to)
 {
+    uint64_t start = top->start[i];
+    const uint64_t end = start + top->length[i];
     pv_status status = PV_OK;
 
     while (status == PV_OK && start < end && start < below_end && *at < below->count) {
@@ -69,8 +71,12 @@ static pv_status copy_below(const pv_columns *below, size_t *at, uint64_t start,
         if (stop <= end)
             (*at)++;
     }
-    if (status == PV_OK && start < end)
-        status = pv_columns_add(to, start, end - start, 0, PV_ZERO, 0, 0);
+    if (status == PV_OK && start < end) {
+        /* Space may be reserved that nothing was written to. */
+        const uint8_t offset = top->flags[i] & PV_OFFSET;
+        const uint64_t host = offset ? top->host[i] + (start - top->start[i]) : 0;
+        status = pv_columns_add(to, start, end - start, host, PV_ZERO | offset, 0, top->file[i]);
+    }
     return status;
 }
 
@@ -83,7 +89,7 @@ pv_status pv_columns_merge(const pv_columns *top, const pv_columns *below, uint6
         const uint64_t start = top->start[i], end = start + top->length[i];
         const pv_status status = top->flags[i] & PV_PRESENT
                                      ? copy(top, i, start, end, 0, to)
-                                     : copy_below(below, &at, start, end, below_end, to);
+                                     : copy_below(top, i, below, &at, below_end, to);
         if (status != PV_OK)
             return status;
         while (at < below->count && below->start[at] + below->length[at] <= end)

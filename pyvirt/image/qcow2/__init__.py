@@ -1,0 +1,1 @@
+"""qcow2: header, snapshots, bitmaps, the layer and its check."""
