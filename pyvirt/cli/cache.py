@@ -92,7 +92,7 @@ def remove(output: Output, unused_for: float | None) -> None:
     if output.json:
         output.document({"removed": [asdict(entry) for entry in gone], "size": freed})
     else:
-        click.echo(f"Removed {len(gone)} of {len(before)}, {size(freed)}.")  # fmt: skip
+        click.echo(f"Removed {len(gone)} of {len(before)}, {size(freed)}.")
 
 
 def entries(root: Path) -> Iterator[Entry]:

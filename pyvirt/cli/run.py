@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
+from attrs import frozen
 
 from pyvirt.cli.describe import vm_of, vm_options
 from pyvirt.cli.output import Output, json_option
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
     from pyvirt.guest.process import Exit
     from pyvirt.running.vm import RunningVM
     from pyvirt.vm import VM
+
+
+@frozen
+class Task:
+    """What is run in the guest: words, and how."""
+
+    words: tuple[str, ...]
+    env: dict[str, str] | None = None
+    cwd: str | None = None
+    user: str | None = None
+    timeout: float | None = None
+
+    @property
+    def command(self) -> str | tuple[str, ...]:
+        """One word is for a shell; without words it is a shell."""
+        return self.words[0] if len(self.words) == 1 else self.words or ("/bin/sh", "-l")
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -63,21 +80,23 @@ def command(
     output are those of pyvirt, and so is its exit code (128 and the signal's number when one
     ended it). The guest is gone afterwards. With --console and a VM that boots something
     else than the default guest, the terminal is its serial port; Ctrl-] leaves it.
-    """  # fmt: skip
+    """
     if not words and not console:
         raise click.UsageError("Give a COMMAND, or --console for a shell.")
     if console and (output.json or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise click.UsageError("--console needs a terminal, and no --json.")
     vm = _with_monitor(vm_of(file, given), qmp)
-    how = {"env": _variables(env), "cwd": cwd, "user": user}
+    task = Task(words, env=_variables(env), cwd=cwd, user=user, timeout=timeout)
     with Progress() as progress:
         began = time.monotonic()
         progress(f"starting {vm.name}")
         with vm.start(progress=progress) as running:
             progress(f"waiting for {vm.name} to boot")
             if console:
-                return _console(running, words, how, progress)
-            return _run(running, _command(words), how, timeout, output, progress, began)
+                return _console(running, task, progress)
+            running.wait_for(agent=True)
+            progress.clear()
+            return _run(running, task, output, time.monotonic() - began)
 
 
 def _with_monitor(vm: VM, path: str | None) -> VM:
@@ -96,64 +115,53 @@ def _variables(words: Sequence[str]) -> dict[str, str] | None:
     return dict(word.split("=", 1) for word in words) or None
 
 
-def _command(words: tuple[str, ...]) -> str | tuple[str, ...]:
-    return words[0] if len(words) == 1 else words
-
-
-def _console(
-    running: RunningVM, words: tuple[str, ...], how: dict[str, Any], progress: Progress
-) -> int:
+def _console(running: RunningVM, task: Task, progress: Progress) -> int:
     from pyvirt.cli import terminal
 
-    if "pyvirt" not in running.vm.channels and not words:
+    if "pyvirt" not in running.vm.channels and not task.words:
         progress.clear()
         terminal.serial(running)
         return 0
     running.wait_for(agent=True)
     progress.clear()
-    return _code(terminal.guest(running, _command(words) if words else ("/bin/sh", "-l"), how))
+    return _code(terminal.guest(running, task))
 
 
-def _run(
-    running: RunningVM,
-    command: str | tuple[str, ...],
-    how: dict[str, Any],
-    timeout: float | None,
-    output: Output,
-    progress: Progress,
-    began: float,
-) -> int:
+def _run(running: RunningVM, task: Task, output: Output, booted: float) -> int:
+    """Its exit code. The agent answered `booted` seconds after the start began."""
     from pyvirt.cli.stream import Kept, Through, stream
 
-    out = (Kept(), Kept()) if output.json else (Through(1), Through(2))
-    running.wait_for(agent=True)
-    booted = time.monotonic() - began
-    progress.clear()
-    end = stream(running, command, how, timeout, *out)
-    if output.json:
-        output.document(_document(running, command, end, out, booted))
-    return _code(end)  # fmt: skip
+    if not output.json:
+        return _code(stream(running, task, Through(1), Through(2)))
+    out, err = Kept(), Kept()
+    end = stream(running, task, out, err)
+    output.document(
+        {
+            "command": task.command if isinstance(task.command, str) else list(task.command),
+            "exit_code": end.exit_code,
+            "signal": end.signal,
+            **_text("stdout", out.data),
+            **_text("stderr", err.data),
+            "cut": out.cut or err.cut,
+            "duration": end.duration,
+            "ready_after": booted,
+            "accelerator": {
+                "name": running.accelerator.name,
+                "reason": running.accelerator.reason,
+            },
+            "qemu": running.capabilities.name,
+        }
+    )
+    return _code(end)
 
 
 def _code(end: Exit) -> int:
     return 128 + (end.signal or 0) if end.exit_code is None else end.exit_code
 
 
-def _document(running: RunningVM, command: Any, end: Exit, kept: Any, booted: float) -> Any:
-    accelerator = running.accelerator
-    streams: dict[str, Any] = {}
-    for name, stream in zip(("stdout", "stderr"), kept, strict=True):
-        streams[name] = stream.data.decode("utf-8", "replace")
-        if streams[name].encode() != stream.data:
-            streams[f"{name}_base64"] = base64.b64encode(stream.data).decode()
-    return {
-        "command": command if isinstance(command, str) else list(command),
-        "exit_code": end.exit_code,
-        "signal": end.signal,
-        **streams,
-        "cut": any(stream.cut for stream in kept),
-        "duration": end.duration,
-        "ready_after": booted,
-        "accelerator": {"name": accelerator.name, "reason": accelerator.reason},
-        "qemu": running.capabilities.name,
-    }
+def _text(name: str, data: bytes | bytearray) -> dict[str, str]:
+    """Output as text; where that loses something, in base64 too."""
+    text = data.decode("utf-8", "replace")
+    if text.encode() == data:
+        return {name: text}
+    return {name: text, f"{name}_base64": base64.b64encode(data).decode()}

@@ -7,12 +7,13 @@ import shlex
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pyvirt.errors import RunTimedOut
 from pyvirt.guest.carrier import LIMIT
 
 if TYPE_CHECKING:
+    from pyvirt.cli.run import Task
     from pyvirt.guest.process import Exit, GuestProcess, Reader
     from pyvirt.running.vm import RunningVM
 
@@ -47,26 +48,20 @@ class Kept:
         self.data += data[: self._limit - len(self.data)]
 
 
-def stream(
-    running: RunningVM,
-    command: Any,
-    how: dict[str, Any],
-    timeout: float | None,
-    out: Sink,
-    err: Sink,
-) -> Exit:
-    """Run `command` to its end while input and output flow; it is ended when nobody reads."""
-    with running.spawn(command, **how) as process:
+def stream(running: RunningVM, task: Task, out: Sink, err: Sink) -> Exit:
+    """Run `task` to its end while input and output flow; it is ended when nobody reads."""
+    with running.spawn(task.command, env=task.env, cwd=task.cwd, user=task.user) as process:
         pumps = [_pump(process.stdout, out, process), _pump(process.stderr, err, process)]
         threading.Thread(target=_feed, args=(process,), daemon=True).start()
         try:
-            end = process.wait(timeout)
+            end = process.wait(task.timeout)
         except TimeoutError:
-            shown = command if isinstance(command, str) else shlex.join(command)
-            raise RunTimedOut(shown, timeout or 0.0, "", "", _killed(process)) from None
+            shown = task.command if isinstance(task.command, str) else shlex.join(task.command)
+            limit = task.timeout or 0.0
+            raise RunTimedOut(shown, limit, "", "", _killed(process)) from None
         for pump in pumps:
             pump.result()
-    return end  # fmt: skip
+    return end
 
 
 def _killed(process: GuestProcess) -> bool:

@@ -11,11 +11,12 @@ import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyvirt.cli.stream import in_thread
 
 if TYPE_CHECKING:
+    from pyvirt.cli.run import Task
     from pyvirt.guest.process import Exit, GuestProcess
     from pyvirt.running.vm import RunningVM
 
@@ -37,10 +38,10 @@ def raw(fd: int = 0) -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSAFLUSH, before)
 
 
-def guest(running: RunningVM, command: Any, how: dict[str, Any]) -> Exit:
-    """Run `command` on a terminal in the guest that is this terminal."""
-    env = {"TERM": os.environ.get("TERM", "linux"), **(how["env"] or {})}
-    process = running.spawn(command, **{**how, "env": env}, pty=True)
+def guest(running: RunningVM, task: Task) -> Exit:
+    """Run `task` on a terminal in the guest that is this terminal."""
+    env = {"TERM": os.environ.get("TERM", "linux"), **(task.env or {})}
+    process = running.spawn(task.command, env=env, cwd=task.cwd, user=task.user, pty=True)
     with process, _resized(process), raw():
         shown = in_thread(lambda: _show(process))
         in_thread(lambda: _type(process))
