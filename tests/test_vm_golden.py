@@ -29,7 +29,7 @@ from pyvirt import (
     User,
 )
 from pyvirt.devices import Rng, Seed, Serial, StdVga, Tpm, Unix, UsbTablet, Vnc
-from pyvirt.machine import Node, Smbios, System
+from pyvirt.machine import NumaNode, Smbios, System
 from pyvirt.nic import Forward
 
 FILE = Path(__file__).with_name("golden") / "vm.txt"
@@ -66,7 +66,7 @@ MACHINES = {
     "NUMA": VM(
         cpus=CPU(4, sockets=2),
         memory=Memory(
-            nodes=[Node("1G", cpus=[0, 1], distances={1: 20}), Node("1G", cpus=[2, 3])]
+            nodes=[NumaNode("1G", cpus=[0, 1], distances={1: 20}), NumaNode("1G", cpus=[2, 3])]
         ),
     ),
     "its own kernel": VM(

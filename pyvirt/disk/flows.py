@@ -85,14 +85,18 @@ def _discard(options: Iterable[Option]) -> Flow[None]:
             yield Command(name, {key: option.id})
 
 
-def resize(device: str, size: int) -> Flow[None]:
+def resize(device: str, size: int, *, shrink: bool = False) -> Flow[None]:
     """Change the size of the image in `device` to `size` bytes; the guest is told.
 
-    QEMU refuses that for NVMe and floppies.
+    What lies beyond a smaller size is lost, so that has to be asked for with `shrink`. QEMU
+    refuses a new size for NVMe and floppies.
     """
     backend = yield from _backend(device)
     if "inserted" not in backend:
         raise SpecError("device", "must have a medium", device)
+    now = backend["inserted"]["image"]["virtual-size"]
+    if size < now and not shrink:
+        raise SpecError("size", f"must be at least {now}, or shrink=True loses what is there", size)
     node = backend["inserted"]["node-name"]
     yield Command("block_resize", {"node-name": node, "size": size})
 

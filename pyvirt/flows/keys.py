@@ -50,14 +50,16 @@ def _key(character: str) -> str:
     raise SpecError("text", "must have only characters of a US keyboard", character)
 
 
+def codes(keys: tuple[str, ...]) -> list[dict[str, str]]:
+    """The keys of a chord as ``send-key`` takes them."""
+    return [{"type": "qcode", "data": key} for key in keys]
+
+
 def send_keys(chords: list[tuple[str, ...]], hold: float) -> Flow[None]:
     """Press the keys of each chord together for `hold` seconds, one chord after another."""
     for keys in chords:
         yield Command(
             "send-key",
-            {
-                "keys": [{"type": "qcode", "data": key} for key in keys],
-                "hold-time": round(hold * 1000),
-            },
+            {"keys": codes(keys), "hold-time": round(hold * 1000)},
         )
         yield Pause(hold + PACE)

@@ -7,7 +7,7 @@ from pyvirt.machine.cpu import CPU, IOThread
 from pyvirt.machine.firmware import OVMF, Bios, QBoot, Rom, SeaBIOS
 from pyvirt.machine.machine import RTC, Machine
 from pyvirt.machine.memory import DIMM, NVDIMM, Memory, VirtioMem, VirtioPmem
-from pyvirt.machine.numa import Cache, Locality, Node
+from pyvirt.machine.numa import Cache, Locality, NumaNode
 from pyvirt.machine.smbios import BiosInfo, Board, Chassis, MemoryModule, Processor, Smbios, System
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "Machine",
     "Memory",
     "MemoryModule",
-    "Node",
+    "NumaNode",
     "Processor",
     "QBoot",
     "Rom",

@@ -22,7 +22,7 @@ from pyvirt.fields import (
     to_size,
     to_tuple,
 )
-from pyvirt.machine.numa import Cache, Locality, Node, check_nodes, numa
+from pyvirt.machine.numa import Cache, Locality, NumaNode, check_nodes, numa
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At, Slot
 
@@ -132,8 +132,8 @@ class Memory(Backing):
     """
 
     size: int = field(default=None, converter=to_size)
-    nodes: tuple[Node, ...] = field(
-        default=(), converter=to_tuple, validator=each(kind(Node)), kw_only=True
+    nodes: tuple[NumaNode, ...] = field(
+        default=(), converter=to_tuple, validator=each(kind(NumaNode)), kw_only=True
     )
     hmat: tuple[Locality | Cache, ...] = field(
         default=(), converter=to_tuple, validator=each(kind(Locality, Cache)), kw_only=True

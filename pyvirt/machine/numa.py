@@ -19,7 +19,7 @@ _NEAR = 10
 
 
 @frozen
-class Node:
+class NumaNode:
     """One node: `size` of the memory in it, its vCPUs, how far it is to other nodes.
 
     `cpus` are indexes of vCPUs. `distances` maps other nodes to 11…255 (twice as far as
@@ -112,7 +112,7 @@ class Cache:
         return Option("numa", {"type": "hmat-cache", **properties, **more})
 
 
-def check_nodes(nodes: Sequence[Node]) -> None:
+def check_nodes(nodes: Sequence[NumaNode]) -> None:
     """Raise `SpecError` for what no node can know alone."""
     seen: set[int] = set()
     for number, node in enumerate(nodes):
@@ -126,7 +126,7 @@ def check_nodes(nodes: Sequence[Node]) -> None:
     _check_complete(nodes)
 
 
-def _check_complete(nodes: Sequence[Node]) -> None:
+def _check_complete(nodes: Sequence[NumaNode]) -> None:
     """Raise for distances that QEMU cannot fill in.
 
     One direction of each pair is enough; as soon as one pair differs by direction, both
@@ -141,7 +141,7 @@ def _check_complete(nodes: Sequence[Node]) -> None:
             raise SpecError(f"nodes[{a}].distances", reason, dict(nodes[a].distances))
 
 
-def numa(nodes: Sequence[Node], hmat: Iterable[Locality | Cache]) -> Iterator[Option]:
+def numa(nodes: Sequence[NumaNode], hmat: Iterable[Locality | Cache]) -> Iterator[Option]:
     """The ``-numa`` options for nodes whose memory objects are ram0, ram1, …"""
     for number, node in enumerate(nodes):
         words = ["node", f"nodeid={number}"]

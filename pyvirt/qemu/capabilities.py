@@ -118,6 +118,13 @@ class Capabilities(msgspec.Struct, array_like=True, dict=True, kw_only=True):
         known = [name for m in self.machines.values() for name in (m.name, m.alias) if name]
         raise UnsupportedError(f"machine {name!r}", self.name, suggestion(name, known))
 
+    def check_events(self, names: Iterable[str]) -> None:
+        """Raise `UnsupportedError` for an event that this QEMU never sends."""
+        for name in names:
+            if name not in self.schema.events:
+                hint = suggestion(name, self.schema.events)
+                raise UnsupportedError(f"event {name!r}", self.name, hint)
+
     def check(self, options: Iterable[Option]) -> None:
         """Raise `UnsupportedError` for the first option that needs what this QEMU lacks."""
         check(self, options)

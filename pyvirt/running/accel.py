@@ -44,7 +44,7 @@ def choose(accel: str) -> Accelerator:
         raise SpecError("accel", "must be auto, kvm or tcg", accel)
     proved = prove()
     if accel == "kvm" and proved.name != "kvm":
-        raise UnsupportedError("KVM", "this host", proved.reason)
+        raise UnsupportedError("KVM acceleration", "this host", proved.reason)
     return proved
 
 

@@ -270,7 +270,8 @@ class Engine:
         lost = [one for one in self.carriers if _answers(one)]
         if lost:
             self._resets = 0
-            self._interrupt(lost, "the guest was reset")
+            panicked = "Kernel panic" in self.serial_tail()
+            self._interrupt(lost, "its kernel panicked" if panicked else "the guest was reset")
         elif self._resets > MANY:
             self._resets = 0
             self._interrupt(self.carriers, "the guest resets again and again")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from pyvirt.errors import ClosedError, StartError, TimedOut, UnsupportedError
 from pyvirt.flows.steps import Act
 from pyvirt.plan import MONITOR, Plan, plan
+from pyvirt.qemu.option import Option
 from pyvirt.qemu.render import argv
 from pyvirt.qmp.flow import Command
 from pyvirt.running.accel import choose
@@ -54,7 +56,7 @@ def _launch(engine: Engine, whole: Plan, timeout: float) -> None:
     engine.process = spawn(words, pass_fds=[fd for held in engine.held.values() for fd in held.fds])
     for held in engine.held.values():
         held.given()
-    _connect(engine, timeout)
+    _connect(engine, whole, timeout)
     if unsettled:
         assert engine.monitor is not None
         engine.monitor.run(_settle(vm, whole))
@@ -64,7 +66,7 @@ def _pins(vm: VM) -> bool:
     return bool(vm.cpus.pins) or any(thread.pins for thread in vm.iothreads)
 
 
-def _connect(engine: Engine, timeout: float) -> None:
+def _connect(engine: Engine, whole: Plan, timeout: float) -> None:
     """Speak to QEMU, and to whoever will answer in the guest."""
     process = engine.process
     assert process is not None
@@ -76,9 +78,19 @@ def _connect(engine: Engine, timeout: float) -> None:
         engine.monitor.await_ready(timeout)
     except ClosedError as error:
         end = process.wait(timeout)
-        raise StartError(engine.vm.binary, str(end), process.last_words) from error
+        words = blame(process.last_words, whole.options, engine.supplied)
+        raise StartError(engine.vm.binary, str(end), words) from error
     except TimedOut as late:
         raise StartError(engine.vm.binary, str(late), process.last_words) from late
+
+
+def blame(words: str, options: Iterable[Option], supplied: Mapping[str, str]) -> str:
+    """QEMU's last words, with the field that made an option in the place of its long text."""
+    for option in options:
+        text = " ".join(argv([option], supplied))
+        if option.source and len(text) > 20:
+            words = words.replace(text, option.source)
+    return words
 
 
 def _listen(engine: Engine) -> None:

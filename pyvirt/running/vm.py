@@ -153,6 +153,7 @@ class RunningVM:
         It holds `size` events and counts what it `dropped`. Iterating it waits at most
         `timeout` seconds for each event. Use it in a ``with``.
         """
+        self._engine.capabilities.check_events(names)
         return self._engine.talk.events(*names, match=match, size=size, timeout=timeout)
 
     def job(

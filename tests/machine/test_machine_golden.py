@@ -22,7 +22,7 @@ from pyvirt.machine import (
     Machine,
     Memory,
     MemoryModule,
-    Node,
+    NumaNode,
     Processor,
     QBoot,
     Rom,
@@ -137,9 +137,9 @@ def case(described, expected: str, at: At | None = None):
         case(
             Memory(
                 nodes=[
-                    Node("64M", cpus=[0, 1, 4], distances={1: 20}, host_nodes=[0]),
-                    Node("32M", cpus=[2, 3], initiator=0),
-                    Node(distances={0: 30, 1: 40}),
+                    NumaNode("64M", cpus=[0, 1, 4], distances={1: 20}, host_nodes=[0]),
+                    NumaNode("32M", cpus=[2, 3], initiator=0),
+                    NumaNode(distances={0: 30, 1: 40}),
                 ],
                 hmat=[
                     Locality(0, 1, latency=10),

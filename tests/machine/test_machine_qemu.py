@@ -30,7 +30,7 @@ from pyvirt.machine import (
     Machine,
     Memory,
     MemoryModule,
-    Node,
+    NumaNode,
     Processor,
     QBoot,
     SeaBIOS,
@@ -180,9 +180,9 @@ def test_memory_is_kept_as_described(backend, tmp_path):
 def test_numa_nodes_hold_their_processors_memory_and_distances():
     memory = Memory(
         nodes=[
-            Node("64M", cpus=[0, 3], distances={1: 20, 2: 30}, initiator=0),
-            Node("32M", cpus=[1, 2], distances={2: 40}, initiator=1),
-            Node(initiator=1),
+            NumaNode("64M", cpus=[0, 3], distances={1: 20, 2: 30}, initiator=0),
+            NumaNode("32M", cpus=[1, 2], distances={2: 40}, initiator=1),
+            NumaNode(initiator=1),
         ],
         hmat=[
             *(Locality(a, b, latency=5 + a + b) for a in range(2) for b in range(3)),
@@ -202,7 +202,7 @@ def test_numa_nodes_hold_their_processors_memory_and_distances():
 
 def test_distances_that_differ_by_direction_are_taken_when_all_are_given():
     memory = Memory(
-        nodes=[Node("32M", cpus=[0], distances={1: 20}), Node("32M", distances={0: 30})]
+        nodes=[NumaNode("32M", cpus=[0], distances={1: 20}), NumaNode("32M", distances={0: 30})]
     )
     with launch(Machine(), CPU(), memory) as qemu:
         assert "2 nodes" in qemu.hmp("info numa")

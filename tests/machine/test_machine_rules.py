@@ -17,7 +17,7 @@ from pyvirt.machine import (
     Locality,
     Machine,
     Memory,
-    Node,
+    NumaNode,
     VirtioMem,
     rules,
 )
@@ -124,35 +124,39 @@ def case(build, field: str, message: str):
             "reserve cannot be off with prealloc, got False",
         ),
         case(
-            lambda: Memory("1G", nodes=[Node("1G", cpus=[0]), Node("1G")]),
+            lambda: Memory("1G", nodes=[NumaNode("1G", cpus=[0]), NumaNode("1G")]),
             "size",
             f"size must be the sum of its nodes, {2 * G}, got {G}",
         ),
         case(
-            lambda: Memory(nodes=[Node("1G", cpus=[0]), Node("1G", cpus=[0])]),
+            lambda: Memory(nodes=[NumaNode("1G", cpus=[0]), NumaNode("1G", cpus=[0])]),
             "nodes[1].cpus",
             "nodes[1].cpus must be in one node only, got 0",
         ),
         case(
-            lambda: Memory(nodes=[Node("1G", distances={0: 20})]),
+            lambda: Memory(nodes=[NumaNode("1G", distances={0: 20})]),
             "nodes[0].distances",
             "nodes[0].distances must name another node, got 0",
         ),
         case(
-            lambda: Memory(nodes=[Node("1G", distances={1: 20}), Node(), Node()]),
+            lambda: Memory(nodes=[NumaNode("1G", distances={1: 20}), NumaNode(), NumaNode()]),
             "nodes[0].distances",
             "nodes[0].distances must hold the distance to node 2, as others have one, got {1: 20}",
         ),
         case(
             lambda: Memory(
-                nodes=[Node("1G", distances={1: 20, 2: 20}), Node(distances={0: 30}), Node()]
+                nodes=[
+                    NumaNode("1G", distances={1: 20, 2: 20}),
+                    NumaNode(distances={0: 30}),
+                    NumaNode(),
+                ]
             ),
             "nodes[1].distances",
             "nodes[1].distances must hold the distance to node 2, "
             "since a pair differs by direction, got {0: 30}",
         ),
         case(
-            lambda: Node(distances={1: 10}),
+            lambda: NumaNode(distances={1: 10}),
             "distances",
             "distances must be from 11 to 255, got {1: 10}",
         ),
@@ -195,7 +199,7 @@ def case(build, field: str, message: str):
             "memory.slots are of no use on microvm, got 1",
         ),
         case(
-            lambda: rules.check(Machine(), CPU(2), Memory(nodes=[Node("1G", cpus=[2])])),
+            lambda: rules.check(Machine(), CPU(2), Memory(nodes=[NumaNode("1G", cpus=[2])])),
             "memory.nodes[0].cpus",
             "memory.nodes[0].cpus must be below 2, the most vCPUs there can be, got 2",
         ),

@@ -63,7 +63,7 @@ def test_an_emulating_kvm_falls_back_and_says_so(proofs: list[Evidence]) -> None
     assert choose("auto") == Accelerator("tcg", EMULATED_REASON, EMULATED)
     with pytest.raises(UnsupportedError) as caught:
         choose("kvm")
-    assert str(caught.value) == f"KVM is not available in this host; {EMULATED_REASON}"
+    assert str(caught.value) == f"KVM acceleration is not available in this host; {EMULATED_REASON}"
 
 
 def test_a_proof_is_remembered(proofs: list[Evidence]) -> None:

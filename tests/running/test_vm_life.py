@@ -164,7 +164,7 @@ def test_a_qemu_that_is_not_there_is_named() -> None:
 def test_kvm_asked_for_and_not_proved_is_refused_with_the_reason() -> None:
     if prove().name == "kvm":
         pytest.skip("KVM runs guests here")
-    with pytest.raises(UnsupportedError, match="KVM is not available in this host"):
+    with pytest.raises(UnsupportedError, match="KVM acceleration is not available in this host"):
         VM(accel="kvm", boot=Firmware()).start()
 
 

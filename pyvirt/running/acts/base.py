@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from typing import TypeVar
+
+from pyvirt.errors import CommandError, UnsupportedError
 from pyvirt.flows.steps import Act, Within
 from pyvirt.guest.carrier import Carrier
 from pyvirt.running.engine import Engine
+
+T = TypeVar("T")
 
 #: Seconds that a guest gets to boot until its agent answers: TCG on a busy host is slow.
 BOOT = 120.0
 
 #: Seconds that a guest gets to power off, or to let go of a device.
 PATIENCE = 30.0
+
+
+def needing(flow: Act[T], device: str, hint: str) -> Act[T]:
+    """`flow`; where QEMU refuses because it has no such device, `hint` says how to have one."""
+    try:
+        return (yield from flow)
+    except CommandError as error:
+        if _ABSENT.search(error.desc) is None:
+            raise
+        raise UnsupportedError(device, "this VM", hint) from error
+
+
+# What QEMU says of a device that is not there; most of it is of kind GenericError.
+_ABSENT = re.compile(
+    "No balloon device|There is no console|Could not set password|SPICE is not in use|"
+    "Input handler not found"
+)
 
 
 class Base:

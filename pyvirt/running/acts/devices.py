@@ -26,7 +26,7 @@ from pyvirt.qemu.composition import Placed, sort
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Part
 from pyvirt.qmp.flow import Command
-from pyvirt.running.acts.base import BOOT, PATIENCE, Base
+from pyvirt.running.acts.base import BOOT, PATIENCE, Base, needing
 from pyvirt.running.agent import NativeAgent
 from pyvirt.running.relay import open_relay
 from pyvirt.running.tap import limit
@@ -37,6 +37,9 @@ class Devices(Base):
 
     def plug(self, part: Part) -> Act[str]:
         """Plug a part into the running VM; its name. One that fails leaves nothing behind."""
+        if not isinstance(part, Part):
+            reason = "must be a disk, a network card or another device"
+            raise SpecError("part", reason, part)
         placed = self.engine.composition.plug(part, part.id or part.prefix)
         try:
             self.engine.check(placed)
@@ -52,6 +55,9 @@ class Devices(Base):
         `UnplugError` when it does not within `timeout` seconds; the part then stays.
         """
         placed = self.placed(name)
+        if name in self.engine.vm.channels:
+            reason = "must not be the channel to an agent, by which commands are run"
+            raise SpecError("name", reason, name)
         yield from plug.unplug(placed, timeout)
         self.engine.composition.remove(placed)
 
@@ -91,9 +97,12 @@ class Devices(Base):
         yield from disk_flows.eject(name, present=_nodes(placed), force=force, timeout=timeout)
         self._now_holds(placed, ())
 
-    def resize(self, name: str, size: int | str) -> Act[None]:
-        """Give disk `name` a new size in bytes (or "10G"); the guest is told."""
-        yield from disk_flows.resize(name, fields.size(size, "size"))
+    def resize(self, name: str, size: int | str, *, shrink: bool = False) -> Act[None]:
+        """Give disk `name` a new size in bytes (or "10G"); the guest is told.
+
+        A smaller size loses what lies beyond it, and has to be asked for with `shrink`.
+        """
+        yield from disk_flows.resize(name, fields.size(size, "size"), shrink=shrink)
 
     def throttle(self, name: str, limits: Throttle) -> Act[None]:
         """Limit disk `name` from now on."""
@@ -146,7 +155,8 @@ class Devices(Base):
 
         `TimedOut` when it does not get there within `timeout` seconds.
         """
-        return (yield from device_flows.settle_balloon(fields.size(size, "size"), timeout))
+        flow = device_flows.settle_balloon(fields.size(size, "size"), timeout)
+        return (yield from needing(flow, "a balloon", "describe one: devices=[Balloon()]"))
 
     def balloon_statistics(
         self, name: str = "balloon0", *, timeout: float = PATIENCE
@@ -204,7 +214,9 @@ class Devices(Base):
 
         `expires` is "never", "now", "+seconds" or seconds since 1970.
         """
-        yield from device_flows.set_vnc_password(password, display=display, expires=expires)
+        flow = device_flows.set_vnc_password(password, display=display, expires=expires)
+        hint = "describe one that asks for a password: displays=[Vnc(..., password=...)]"
+        yield from needing(flow, "a VNC server with a password", hint)
 
     def set_spice_password(
         self, password: str, *, connected: str = "keep", expires: str | None = None
@@ -213,9 +225,9 @@ class Devices(Base):
 
         `expires` is as for VNC.
         """
-        yield from device_flows.set_spice_password(
-            password, connected=connected, expires=expires
-        )
+        flow = device_flows.set_spice_password(password, connected=connected, expires=expires)
+        hint = "describe one: displays=[Spice(...)]"
+        yield from needing(flow, "a SPICE server", hint)
 
     def placed(self, name: str) -> Placed:
         """The part `name` with its place; `SpecError` when there is none of that name."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from pyvirt.flows import keys, look
 from pyvirt.flows.steps import Act
+from pyvirt.qmp.check import conform
 from pyvirt.qmp.flow import Command
 from pyvirt.running import ocr
-from pyvirt.running.acts.base import Base
+from pyvirt.running.acts.base import Base, needing
 from pyvirt.running.screen import Screenshot
 from pyvirt.running.usage import Usage
 from pyvirt.running.waits import aside
@@ -51,7 +52,8 @@ class Look(Base):
     def _dump(self, device: str | None, head: int, *, png: bool) -> Act[bytes]:
         path = self.engine.directory / f"screen{self.engine.number()}"
         try:
-            yield from look.screenshot(str(path), device, head, png=png)
+            dump = look.screenshot(str(path), device, head, png=png)
+            yield from needing(dump, "a screen", "describe a card: video=StdVga()")
             return path.read_bytes()
         finally:
             path.unlink(missing_ok=True)
@@ -61,7 +63,10 @@ class Look(Base):
 
         Each chord is held for `hold` seconds.
         """
-        yield from keys.send_keys([keys.chord(chord) for chord in chords], hold)
+        pressed = [keys.chord(chord) for chord in chords]
+        for names in pressed:
+            conform(self.engine.capabilities.schema, "send-key", {"keys": keys.codes(names)})
+        yield from keys.send_keys(pressed, hold)
 
     def type_text(self, text: str, *, hold: float = 0.02) -> Act[None]:
         """Type `text` on a US keyboard; a newline is the return key."""
@@ -69,7 +74,7 @@ class Look(Base):
 
     def point(self, x: float, y: float) -> Act[None]:
         """Move an absolute pointer (a tablet) to fractions 0.0 to 1.0 of the screen."""
-        yield from look.point(x, y)
+        yield from needing(look.point(x, y), "a pointer", "describe it: devices=[UsbTablet()]")
 
     def click(self, button: str = "left") -> Act[None]:
         """Press and release a pointer button."""
