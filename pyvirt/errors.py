@@ -157,6 +157,23 @@ class StartError(PyvirtError):
         self.program, self.why, self.words = program, why, words
 
 
+class ToolError(PyvirtError):
+    """A program beside QEMU failed at `what`; `words` are its last ones."""
+
+    def __init__(self, program: str, what: str, end: str, words: str = "") -> None:
+        super().__init__(f"{program} could not {what}: {words or end}")
+        self.program, self.what, self.end, self.words = program, what, end, words
+
+
+class HeldError(PyvirtError):
+    """Another process holds the image `path`; `holder` names it where that can be known."""
+
+    def __init__(self, path: str, holder: str = "") -> None:
+        who = holder or "another process, such as a QEMU that runs,"
+        super().__init__(f"{shown(path)} is in use: {who} holds it; end that first")
+        self.path, self.holder = path, holder
+
+
 class DownloadError(PyvirtError):
     """What the default guest is made of could not be fetched; `why` is apt's complaint."""
 

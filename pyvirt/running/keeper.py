@@ -52,6 +52,16 @@ class TemporaryDirectory:
         return f"<TemporaryDirectory {self.path}>"
 
 
+def keep(path: Path) -> None:
+    """Have the file or directory `path`, an absolute one, removed when this process is gone."""
+    _keeper.keep(path)
+
+
+def forget(path: Path) -> None:
+    """`path` may stay, or is gone already."""
+    _keeper.forget(path)
+
+
 class _Keeper:
     """The program, started when there is something to keep."""
 
