@@ -1,0 +1,3 @@
+from _typeshed import ReadableBuffer
+
+def crc32c(data: ReadableBuffer, crc: int = 0) -> int: ...
