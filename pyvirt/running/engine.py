@@ -62,6 +62,9 @@ TRIM = 1.0
 #: The cause of an end that the guest announced by pvpanic, in QEMU's words.
 PANIC = "guest-panic"
 
+#: The cause of an end by a watchdog that was not fed: ours, as QEMU has no word for it.
+WATCHDOG = "watchdog"
+
 
 class Engine:
     """Owns the process, the sockets and the files of one VM. It decides nothing."""
@@ -256,6 +259,10 @@ class Engine:
         if event.name == "RESET":
             self._reset()
             return
+        if event.name == "WATCHDOG":
+            if event.data.get("action") == "poweroff":  # QEMU says no more: it calls exit()
+                self.cause = WATCHDOG
+            return
         if event.name == "GUEST_PANICKED":
             if event.data.get("action") == "run":  # the guest was told to go on
                 return
@@ -376,7 +383,7 @@ class VMMonitor(Monitor):
 class PowerEvents:
     """Hears the events that end what runs in the guest."""
 
-    names = ("SHUTDOWN", "RESET", "GUEST_PANICKED")
+    names = ("SHUTDOWN", "RESET", "GUEST_PANICKED", "WATCHDOG")
 
     def __init__(self, heard: Callable[[Event], None]) -> None:
         self.offer = heard

@@ -15,9 +15,10 @@ class VMExit:
     """How a VM ended.
 
     `reason` is the cause in QEMU's words ("guest-shutdown", "guest-reset", "guest-panic",
-    "host-qmp-quit", "host-signal", ...), or "crashed" (a signal or an exit code of its own),
-    or "killed" (SIGKILL from outside). `log` is the end of what QEMU wrote, `serial` the
-    end of what the guest wrote on its first serial port.
+    "host-qmp-quit", "host-signal", ...), or "watchdog" (one whose action is to power off), or
+    "crashed" (a signal or an exit code of its own), or "killed" (SIGKILL from outside). `log`
+    is the end of what QEMU wrote, `serial` the end of what the guest wrote on its first
+    serial port.
     """
 
     reason: str
