@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import re
+import subprocess
 import textwrap
 import tomllib
 from collections.abc import Iterator
@@ -69,7 +70,13 @@ def calls() -> Iterator[Any]:
 @needs_qemu
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("module", "text"), list(blocks()))
-def test_an_example_runs(module: str, text: str) -> None:
+def test_an_example_runs(
+    module: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for image in re.findall(r'"([\w.-]+\.qcow2)"', text):  # what the example takes for granted
+        command = ["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"]
+        subprocess.run(command, check=True)
     code = compiled(text)
     names = {"pyvirt": import_module("pyvirt"), **names_of(module)}
     if code.co_flags & inspect.CO_COROUTINE:

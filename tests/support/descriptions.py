@@ -82,6 +82,7 @@ Rom("/usr/share/rom.bin")
 SeaBIOS()
 QBoot()
 OVMF(secure_boot=True, store="/var/lib/vars, one.fd")
+Actions(reboot="shutdown", panic="pause")
 Smbios(bios=BiosInfo(vendor="V", version="1"), system=System(manufacturer="M", serial="S, 1"), board=Board(product="P"), chassis=Chassis(asset="A"), processor=Processor(manufacturer="C"), memory=MemoryModule(manufacturer="D"), strings=["a", "b"])
 """  # noqa: E501
 
@@ -97,6 +98,7 @@ VMS = """
 VM()
 VM(name="a b", cpus=2, memory="1G", machine="pc", accel="tcg", uuid="8f5f2013-09a7-4e77-8b38-6eb94652ca1e", paused=True, arguments=["-global", "x=y"], agents=["qga"])
 VM(disks=[Disk("a.qcow2", bootindex=0), CDROM()], nics=[Nic(), Nic(model="e1000")], iothreads=[IOThread("io0")], displays=[Vnc()], firmware=SeaBIOS())
+VM(smbios=Smbios(system=System(serial="S")), actions=Actions(panic="none"))
 VM(serials=[], agents=[], boot=Firmware(), devices=[Device("edu")])
 """  # noqa: E501
 
@@ -126,7 +128,7 @@ def names_of(module: str) -> dict[str, Any]:
     return _names() | _MORE | listed | vars(import_module(module))
 
 
-_MORE = {"datetime": datetime}
+_MORE = {"datetime": datetime, "passphrase": "secret"}
 
 #: Every description with the names that are needed to evaluate its repr.
 CORPUS: list[tuple[str, dict[str, Any]]] = [
