@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from pyvirt.aio import image
 from pyvirt.aio.monitor import Commands, Events, Job, Monitor, done, result, run
 from pyvirt.aio.vm import RunningVM, Starting, start
 
@@ -17,6 +18,7 @@ __all__ = [
     "RunningVM",
     "Starting",
     "done",
+    "image",
     "result",
     "run",
     "start",

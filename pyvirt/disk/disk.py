@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 from attrs import field
@@ -147,6 +148,26 @@ class Disk(Drive):
         if self.queues is not None and self.bus == "virtio" and self.queues > 1024:
             raise SpecError("queues", "must be from 1 to 1024 on virtio-blk", self.queues)
         super().__attrs_post_init__()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        size: int | str | None = None,
+        format: str = "qcow2",
+        **options: Any,
+    ) -> Self:
+        """Make an image of `size` bytes ("10G") with ``qemu-img``, and describe it as a disk.
+
+        `options` are those of `pyvirt.image.create`: of the format (`cluster_size`,
+        `preallocation`, `encrypt`, ...), `backing` with its `backing_format`, `overwrite`,
+        `progress`. Everything else of the disk is said with `attrs.evolve`.
+        """
+        from pyvirt.running import tools
+
+        made = tools.create(path, size, format, **options)
+        encrypt: Any = options.get("encrypt")
+        return cls(str(made), format, key=getattr(encrypt, "key", encrypt))
 
     @property
     def reads_only(self) -> bool:

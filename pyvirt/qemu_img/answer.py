@@ -17,3 +17,12 @@ def fraction(printed: bytes | bytearray) -> float | None:
 def held(words: str) -> bool:
     """Whether it failed because another process holds an image."""
     return _LOCK.search(words) is not None
+
+
+def transient(words: str) -> bool:
+    """Whether the same command may succeed when it is given again.
+
+    To choose the work of a LUKS passphrase, QEMU measures its own CPU time, and gives up where
+    the kernel's clock has not ticked meanwhile.
+    """
+    return "Unable to get accurate CPU usage" in words

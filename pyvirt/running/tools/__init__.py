@@ -54,6 +54,6 @@ resize = waiting(begin.resize)
 snapshot_apply = waiting(begin.snapshot_apply)
 snapshot_create = waiting(begin.snapshot_create)
 snapshot_delete = waiting(begin.snapshot_delete)
-snapshots = waiting(begin.snapshots)
+snapshot_list = waiting(begin.snapshot_list)
 
 __all__ = ["Progress", "Snapshot", "Writing", "Written", *begin.__all__]

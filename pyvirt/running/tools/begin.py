@@ -16,7 +16,7 @@ from pyvirt.running.tools.inside import (
     snapshot_apply,
     snapshot_create,
     snapshot_delete,
-    snapshots,
+    snapshot_list,
 )
 from pyvirt.running.tools.new import compact, convert, create
 
@@ -38,5 +38,5 @@ __all__ = [
     "snapshot_apply",
     "snapshot_create",
     "snapshot_delete",
-    "snapshots",
+    "snapshot_list",
 ]

@@ -13,7 +13,7 @@ from pyvirt.fields import frozen
 from pyvirt.qemu_img.call import node
 from pyvirt.qemu_img.calls import Backing
 from pyvirt.running.tools.described import info_of
-from pyvirt.running.tools.journal import bytes_of
+from pyvirt.running.tools.journal import bytes_of, redo_of
 from pyvirt.running.tools.writing import Work
 
 #: Images in one chain; QEMU itself gets slow long before.
@@ -62,6 +62,8 @@ def image_node(
     if path in trail:
         led = " -> ".join(map(str, (*trail, path)))
         raise ImageError(path, f"is its own backing image: {led}", format=format)
+    if file is None and path.is_file() and redo_of(path).exists():
+        raise ImageError(path, "was being changed when that was cut short; recover() finishes it")
     own = bytes_of(path) if file is None else file
     lower = below(work, path, format)
     if lower is None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from pyvirt.disk.secret import Secret
 from pyvirt.errors import ImageError
 from pyvirt.fields import frozen
@@ -35,11 +37,13 @@ def rounded(size: int) -> int:
     return -(-size // 512) * 512
 
 
-def checked(work: Work, path: Path, format: str, size: int | None) -> Written:
-    """What is at `path`, which must be of `format` and `size`."""
-    made = written(work, path, format)
+def checked(
+    work: Work, path: Path, format: str, size: int | None, name: Path | None = None
+) -> Written:
+    """What is at `path` (and will be at `name`): an image of `format`, of `size` if it is known."""
+    made = attrs.evolve(written(work, path, format), path=name or path)
     if size is not None and made.size != rounded(size):
-        raise ImageError(path, "has another size than it was given", format=format,
+        raise ImageError(made.path, "has another size than it was given", format=format,
                          found=made.size, expected=rounded(size))  # fmt: skip
     return made
 

@@ -69,6 +69,7 @@ class Place:
     def _on_copy(self, act: Act) -> None:
         self.claim.close()  # The draft takes over.
         with Draft(self.path, replace=True) as draft:
+            self.work.tell(None)
             copy(self.path, draft.path)
             self.work.step()
             act(bytes_of(draft.path))

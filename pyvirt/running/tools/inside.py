@@ -29,7 +29,7 @@ class Snapshot:
     vm_clock: float
 
 
-def snapshots(path: PathLike, format: str = "qcow2") -> Writing[tuple[Snapshot, ...]]:
+def snapshot_list(path: PathLike, format: str = "qcow2") -> Writing[tuple[Snapshot, ...]]:
     """The snapshots inside an image; one that a QEMU holds may be asked as well."""
     target = absolute(path)
 

@@ -2,9 +2,8 @@
 
 While ``qemu-img`` works, everything it writes goes into a journal: a qcow2 image beside the
 file, over the file's bytes, which it only reads. Once it has succeeded, the journal is
-complete, is renamed to ``.NAME.redo`` (that is the point of no return), and what is in it is
-copied into the file. Doing that twice does no harm: whoever finds a journal of that name,
-because the host lost power or this process was killed, finishes the work first.
+complete, is renamed to ``.NAME.INODE.redo`` (the point of no return), and what is in it is into the file. Doing that twice does no harm: whoever finds a journal of that name, because
+the host lost power or this process was killed, finishes the work first.
 
 So a change costs what it changes, however large the image is.
 """
@@ -70,13 +69,13 @@ class Journal:
 
     def _settle(self) -> int:
         """The file's size to be, which the journal then knows as its own."""
-        own = Format("qcow2", File(self.path), backing=None)
-        size: int = json.loads(self._work.run(calls.info(own, str(self.path))))["virtual-size"]
+        own, name = Format("qcow2", File(self.path), backing=None), str(self.path)
+        size: int = json.loads(self._work.run(calls.info(own, name)))["virtual-size"]
+        changes = _changes(self._work, self.path)
         if size == self._size and size != _rounded(self._before):
-            used = [piece.end for piece in _changes(self._work, self.path)]
-            size = max([_rounded(self._before), *used])
-            self._work.run(calls.resize(own, str(self.path), size, shrink=True, preallocation=None))
-        _reserve(self.target, size)
+            size = max([_rounded(self._before), *(change.end for change in changes)])
+            self._work.run(calls.resize(own, name, size, shrink=True, preallocation=None))
+        _reserve(self.target, changes, size)
         return size
 
     def close(self) -> None:
@@ -107,8 +106,8 @@ def recover(work: Work, target: Path, claim: Claim) -> bool:
 
 
 def redo_of(target: Path) -> Path:
-    """Where the journal of a change that must be finished lies."""
-    return target.with_name(f".{target.name}.redo")
+    """Where the journal of a change that must be finished lies: of this very file."""
+    return target.with_name(f".{target.name}.{target.stat().st_ino:x}.redo")
 
 
 def bytes_of(path: Path) -> BlockNode:
@@ -178,15 +177,15 @@ def _zero(fd: int, start: int, end: int) -> None:
             os.pwrite(fd, bytes(min(_PIECE, end - place)), place)
 
 
-def _reserve(target: Path, size: int) -> None:
-    """Have room for what is added now, while there is a way back.
-
-    Raises `OSError` on a full disk. What changes inside the file has its room, but for holes.
-    """
-    before = _length(target)
-    if size > before and target.is_file():
+def _reserve(target: Path, changes: list[_Change], size: int) -> None:
+    """Have room for what will be written, while there is a way back: a full disk is told here."""
+    if target.is_file():
         with open(target, "r+b") as file:
-            _fallocate(file.fileno(), _KEEP_SIZE, before, size - before, full=True)
+            for change in changes:
+                end = min(change.end, size)
+                if change.offset is not None and change.start < end:
+                    length = end - change.start
+                    _fallocate(file.fileno(), _KEEP_SIZE, change.start, length, full=True)
 
 
 def _fallocate(fd: int, mode: int, start: int, length: int, *, full: bool = False) -> bool:

@@ -12,6 +12,7 @@ from pyvirt.disk.local import Null
 from pyvirt.disk.node import BlockNode
 from pyvirt.errors import ImageError, SpecError
 from pyvirt.qemu_img import calls
+from pyvirt.qemu_img.call import Call
 from pyvirt.qemu_img.calls import COPYING, Backing, Copying
 from pyvirt.qemu_img.options import CreateOptions, Qcow2Options
 from pyvirt.qemu_img.options import options as options_of
@@ -57,8 +58,7 @@ def create(
     def act(work: Work) -> Written:
         with _New(work, target, chosen, overwrite) as new:
             work.tell(None)
-            work.run(calls.create(str(new.path), bytes_, chosen, new.below(below)),
-                     cwd=str(target.parent))  # fmt: skip
+            new.run(calls.create(str(new.path), bytes_, chosen, new.below(below)))
             return new.finish(None if chosen.format == "vpc" else bytes_)
 
     return write(Work(f"creating {target.name}", progress), act)
@@ -97,21 +97,20 @@ def convert(
     below = backing_of(backing, backing_format)
     to = absolute(target)
 
-    def copy(work: Work, path: Path, over: Backing | None, existing: bool = False) -> None:
-        call = calls.convert(
+    def call(work: Work, path: Path, over: Backing | None, existing: bool = False) -> Call:
+        return calls.convert(
             from_(work), name, str(path), chosen, how,
             snapshot=snapshot, backing=over, shared=shared, existing=existing,
         )  # fmt: skip
-        work.run(call, cwd=str(to.parent))
 
     def act(work: Work) -> Written:
         if to.is_block_device():
             if not overwrite:
                 raise FileExistsError(17, "File exists; overwrite=True writes to it", str(to))
-            copy(work, to, below, existing=True)
+            work.run(call(work, to, below, existing=True))
             return written(work, to, chosen.format)
         with _New(work, to, chosen, overwrite) as new:
-            copy(work, new.path, new.below(below))
+            new.run(call(work, new.path, new.below(below)))
             return new.finish(None)
 
     # What is wrong with the words is said at once.
@@ -138,10 +137,8 @@ def compact(
         how = Copying(compress=compress, bitmaps=bitmaps)
         with _New(work, target, options, overwrite=True) as new:
             image = image_node(work, target, "qcow2")
-            call = calls.convert(
-                image, str(target), str(new.path), options, how, backing=below
-            )
-            work.run(call, cwd=str(target.parent))
+            path = str(new.path)
+            new.run(calls.convert(image, str(target), path, options, how, backing=below))
             return new.finish(info["virtual-size"])
 
     return write(Work(f"compacting {target.name}", progress), act)
@@ -159,6 +156,12 @@ class _New:
         self._draft = Draft(target, replace=overwrite, scattered=options.scattered)
         self.path = self._draft.path
 
+    def run(self, call: Call) -> None:
+        """Run what makes it; complaints call it by the name that it will have."""
+        target = self._draft.target
+        call = attrs.evolve(call, names={**call.names, str(self.path): str(target)})
+        self._work.run(call, cwd=str(target.parent))
+
     def below(self, backing: Backing | None) -> Backing | None:
         """The backing image by a name that is right from where the draft lies."""
         if backing is None or not self._options.scattered:
@@ -167,12 +170,12 @@ class _New:
 
     def finish(self, size: int | None) -> Written:
         """Look whether it is what was wanted, and have it take its place."""
-        made = checked(self._work, self.path, self._options.format, size)
+        made = checked(self._work, self.path, self._options.format, size, self._draft.target)
         with self._work.unstoppable():
             self._draft.finish()
             self._keep_beside(False)
             self._beside = []
-        return attrs.evolve(made, path=self._draft.target)
+        return made
 
     def _keep_beside(self, keeps: bool) -> None:
         for path in self._beside:

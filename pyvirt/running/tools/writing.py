@@ -18,11 +18,14 @@ from typing import TypeVar
 from pyvirt.errors import HeldError, ToolError, UnsupportedError
 from pyvirt.guest.future import fail, settle
 from pyvirt.qemu.need import Need, TemporaryFile
-from pyvirt.qemu_img.answer import fraction, held
+from pyvirt.qemu_img.answer import fraction, held, transient
 from pyvirt.qemu_img.call import PACKAGE, PROGRAM, Call
 from pyvirt.running.process import Process, spawn
 
 T = TypeVar("T")
+
+#: How often a command is tried whose failure says nothing about its images.
+TRIES = 10
 
 #: Told what is being done, and how much of it is done from 0 to 1 where that is known.
 Progress = Callable[[str, float | None], object]
@@ -94,6 +97,15 @@ class Work:
 
         Raises `HeldError`, or `ToolError` with its last words.
         """
+        for _ in range(TRIES - 1):
+            try:
+                return self._once(call, cwd, share)
+            except ToolError as error:
+                if not transient(error.words):
+                    raise
+        return self._once(call, cwd, share)
+
+    def _once(self, call: Call, cwd: str, share: tuple[float, float]) -> bytes:
         with ExitStack() as stack:
             supplied, fds = stack.enter_context(_supplied(call.needs))
             reader, writer = os.pipe()
