@@ -169,6 +169,8 @@ static pv_status standard(const l2 *t, size_t i, uint64_t entry, writer *w)
 
     if (host & (size - 1) || (image->external && placed && host != guest))
         return PV_CORRUPT;
+    if (entry & 1 && !image->zero_flag && !image->extended)
+        return PV_CORRUPT; /* no zero clusters in version 2 */
     if (image->extended)
         return divided(t, i, host, placed, w);
     put(w, guest, host, placed ? host + size : 0,
@@ -202,8 +204,9 @@ static pv_status decode(const l2 *t, pv_columns *to, pv_where *where)
     const pv_qcow2 *image = t->image;
     const uint64_t size = (uint64_t)1 << image->cluster_bits;
     const uint64_t end = t->guest + t->count * size;
-    const bool simple = !image->extended && !image->external && to->room - to->count >= t->count &&
-                        !(any_bits(t->table, t->count) & (PV_QCOW2_PACKED | ((size - 1) & ~511u)));
+    const uint64_t odd = PV_QCOW2_PACKED | ((size - 1) & ~511u) | !image->zero_flag;
+    const bool simple = !image->extended && !image->external &&
+                        to->room - to->count >= t->count && !(any_bits(t->table, t->count) & odd);
     writer w = begin(to, t->guest);
     pv_status status = PV_OK;
 

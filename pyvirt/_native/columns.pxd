@@ -20,6 +20,8 @@ cdef extern from "pv_image.h" nogil:
         uint8_t *flags
         size_t room, count
 
+cdef void *address(object owner) except NULL
+
 # Columns of extents in memory of their own: other doors cimport it and fill `raw`.
 cdef class Columns:
     cdef pv_columns raw

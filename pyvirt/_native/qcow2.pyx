@@ -1,10 +1,14 @@
 """The doors to csrc/pv_qcow2_*.c: extents, and reference counts that are rebuilt."""
 
+import mmap
+
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from pyvirt._native.columns cimport (Columns, Reader, PV_OK, pv_columns, pv_reader, pv_status,
-                                     pv_where)
+from pyvirt._native.columns cimport (Columns, Reader, PV_OK, address, pv_columns, pv_reader,
+                                     pv_status, pv_where)
+
+from pyvirt._native.columns import PRIVATE
 
 cdef extern from "pv_qcow2.h" nogil:
     ctypedef struct pv_qcow2:
@@ -14,11 +18,47 @@ cdef extern from "pv_qcow2.h" nogil:
     pv_status pv_qcow2_extents(const pv_qcow2 *, const pv_reader *, const uint8_t *, size_t,
                                uint64_t, uint64_t, uint64_t, uint8_t *, pv_columns *, pv_where *)
 
+cdef extern from "pv_qcow2_check.h" nogil:
+    ctypedef struct pv_qcow2_cell:
+        uint32_t stored, found
+    ctypedef struct pv_qcow2_finding:
+        uint64_t offset, found, expected
+        uint32_t fault, table
+    ctypedef struct pv_qcow2_check:
+        pv_qcow2 image
+        const pv_reader *reader
+        pv_where where
+        pv_qcow2_cell *cells
+        uint32_t *shared
+        uint8_t *table
+        uint64_t room, clusters
+        const uint8_t *refcount_table
+        uint64_t refcount_entries, refcount_offset
+        pv_qcow2_finding *findings
+        uint64_t findings_room, findings_count, findings_lost
+        uint64_t corruptions, leaks, overlaps, allocated, fragmented, compressed, end_offset
+    pv_status pv_qcow2_check_stored(pv_qcow2_check *)
+    void pv_qcow2_check_mark(pv_qcow2_check *, uint64_t, uint64_t, int)
+    void pv_qcow2_check_bitmap(pv_qcow2_check *, const uint8_t *, size_t, uint64_t)
+    void pv_qcow2_check_l1(pv_qcow2_check *, const uint8_t *, size_t, uint64_t)
+    pv_status pv_qcow2_check_l2(pv_qcow2_check *, const uint8_t *, size_t, uint64_t, bint)
+    void pv_qcow2_check_blocks(pv_qcow2_check *)
+    void pv_qcow2_check_compare(pv_qcow2_check *)
+    pv_status pv_qcow2_used(pv_qcow2_check *, uint64_t, uint64_t *)
+
 #: The tables of an image, as faults number them.
 TABLES = {
     1: "header", 2: "L1 table", 3: "L2 table", 4: "refcount table", 5: "refcount block",
     6: "snapshot table", 7: "bitmap directory", 8: "bitmap table", 9: "bitmap",
     10: "encryption header", 11: "data",
+}
+
+
+#: What can be wrong with an image.
+FAULTS = {
+    1: "leak", 2: "refcount too low", 3: "overlap", 4: "outside the file", 5: "misaligned",
+    6: "reserved bits", 7: "wrong COPIED flag", 8: "refcount overflow",
+    9: "shared refcount block", 10: "impossible L2 entry",
 }
 
 
@@ -52,3 +92,87 @@ cdef class Geometry:
             PyBuffer_Release(&entries)
         if status != PV_OK:
             reader.fail(status, &where, TABLES)
+
+
+cdef class Refcounts:
+    """Refcounts of an image, rebuilt step by step; see csrc/pv_qcow2_check.h."""
+
+    cdef pv_qcow2_check raw
+    cdef Reader reader
+    cdef list owners
+
+    def __cinit__(self, Geometry image, Reader reader, bytes refcount_table,
+                  uint64_t refcount_offset, uint64_t clusters, size_t findings):
+        self.raw.image, self.reader = image.raw, reader
+        self.raw.reader = &reader.raw
+        self.raw.clusters, self.raw.room = clusters, clusters + 1
+        self.raw.refcount_table = <const uint8_t *>refcount_table
+        self.raw.refcount_entries = len(refcount_table) // 8
+        self.raw.refcount_offset = refcount_offset
+        self.raw.findings_room = findings
+        sizes = (8 * (clusters + 1), 4 * (clusters + 1), 1 << image.raw.cluster_bits,
+                 max(1, findings * sizeof(pv_qcow2_finding)))
+        self.owners = [mmap.mmap(-1, size, flags=PRIVATE) for size in sizes]
+        self.owners.append(refcount_table)
+        if len(self.owners[0]) >= 1 << 21:
+            self.owners[0].madvise(mmap.MADV_HUGEPAGE)
+        self.raw.cells = <pv_qcow2_cell *>address(self.owners[0])
+        self.raw.shared = <uint32_t *>address(self.owners[1])
+        self.raw.table = <uint8_t *>address(self.owners[2])
+        self.raw.findings = <pv_qcow2_finding *>address(self.owners[3])
+
+    cdef done(self, pv_status status):
+        if status != PV_OK:
+            self.reader.fail(status, &self.raw.where, TABLES)
+
+    def stored(self):
+        cdef pv_status status
+        with nogil:
+            status = pv_qcow2_check_stored(&self.raw)
+        self.done(status)
+
+    def used(self, uint64_t enough):
+        """How many clusters have a refcount; counting ends at `enough`."""
+        cdef pv_status status
+        cdef uint64_t used = 0
+        with nogil:
+            status = pv_qcow2_used(&self.raw, enough, &used)
+        self.done(status)
+        return used
+
+    def mark(self, uint64_t offset, uint64_t size, int owner):
+        pv_qcow2_check_mark(&self.raw, offset, size, owner)
+
+    def bitmap(self, bytes table, uint64_t offset):
+        pv_qcow2_check_bitmap(&self.raw, table, len(table) // 8, offset)
+
+    def l1(self, bytes table, uint64_t offset):
+        pv_qcow2_check_l1(&self.raw, table, len(table) // 8, offset)
+
+    def l2(self, bytes table, uint64_t offset, bint active):
+        cdef pv_status status
+        cdef const uint8_t *entries = table
+        cdef size_t count = len(table) // 8
+        with nogil:
+            status = pv_qcow2_check_l2(&self.raw, entries, count, offset, active)
+        self.done(status)
+
+    def blocks(self):
+        pv_qcow2_check_blocks(&self.raw)
+
+    def compare(self):
+        with nogil:
+            pv_qcow2_check_compare(&self.raw)
+
+    def counts(self):
+        return {
+            "corruptions": self.raw.corruptions, "leaks": self.raw.leaks,
+            "overlaps": self.raw.overlaps, "allocated_clusters": self.raw.allocated,
+            "fragmented_clusters": self.raw.fragmented,
+            "compressed_clusters": self.raw.compressed, "image_end_offset": self.raw.end_offset,
+            "findings_lost": self.raw.findings_lost,
+        }
+
+    def findings(self):
+        """Packed records: offset, found, expected (uint64), fault, table (uint32)."""
+        return memoryview(self.owners[3])[:self.raw.findings_count * sizeof(pv_qcow2_finding)]

@@ -8,7 +8,7 @@ from importlib import import_module
 from itertools import islice
 from typing import Any, overload
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from pyvirt._native.columns import Columns
 
@@ -64,6 +64,12 @@ class Extent:
     @property
     def present(self) -> bool:
         return bool(self.flags & Flag.PRESENT)
+
+    def between(self, start: int, stop: int) -> Extent:
+        """What of this lies in bytes [start, stop); a compressed block keeps its place."""
+        first, end = max(self.start, start), min(self.end, stop)
+        into = first - self.start if self.flags & Flag.OFFSET else 0
+        return evolve(self, start=first, length=end - first, host=self.host + into)
 
 
 #: Names of the columns, in the order of `Columns.views`.

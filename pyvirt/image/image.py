@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+from array import array
+from bisect import bisect_left, bisect_right
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
 from pyvirt._native.columns import Columns
-from pyvirt.errors import ImageError
+from pyvirt.errors import ImageError, UnsupportedError
 from pyvirt.image.budget import Budget
 from pyvirt.image.detect import detect
 from pyvirt.image.extents import Extents
@@ -106,19 +109,36 @@ class Image:
             layers.append(layer)
         return tuple(layers)
 
-    def extents(self, start: int = 0, stop: int | None = None, *, chain: bool = False) -> Extents:
-        """What is where from byte `start` to `stop`: in this layer, or in the whole `chain`."""
+    def extents(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        chain: bool = False,
+        holes: bool | None = None,
+    ) -> Extents:
+        """What is where from byte `start` to `stop`: in this layer, or in the whole `chain`.
+
+        With `holes`, data that lies in a hole of its file is told as zero, too; None does it
+        where QEMU does: in images that look preallocated.
+        """
         stop = self.size if stop is None else min(stop, self.size)
-        if not chain:
-            return self.layer.extents(start, stop)
-        below: Extents | None = None
-        end = 0
-        for layer in reversed(self.layers):
-            own = layer.extents(start, min(stop, layer.size))
-            below = lay(own, below or Extents.of(()), end, self.budget)
-            end = layer.size
-        assert below is not None
-        return below
+        layers = self.layers if chain else (self.layer,)
+        first, last = _around(layers, start, stop)
+        found, end = Extents.of(()), 0
+        for layer in reversed(layers):
+            own = mark_holes(layer, layer.extents(first, min(last, layer.size)), holes, self.budget)
+            if chain or not _backing(layer):
+                own = lay(own, found, end, self.budget)
+            found, end = own, layer.size
+        return clip(found, start, stop)
+
+    def check(self) -> Any:
+        """Check the metadata of the image, where its format has any to check."""
+        check = getattr(self.layer, "check", None)
+        if check is None:
+            raise UnsupportedError("a check", f"format {self.format}")
+        return check()
 
     def close(self) -> None:
         """Close every file that this opened; once is enough."""
@@ -137,10 +157,38 @@ class Image:
 
 def lay(top: Extents, below: Extents, below_end: int, budget: Budget) -> Extents:
     """`top` over `below`, whose image ends at byte `below_end`: zeros beyond it."""
-    most = 2 * len(top) + len(below) + 1
-    columns = Columns(budget.extents(most))
+    columns = Columns(budget.extents(2 * len(top) + len(below) + 1))
     columns.lay(top.columns, below.columns, below_end)
     return Extents(columns)
+
+
+def mark_holes(layer: Layer, extents: Extents, holes: bool | None, budget: Budget) -> Extents:
+    """`extents` of `layer`, with holes of its files told as zero; see `Image.extents`."""
+    if holes is None:
+        holes = getattr(layer, "preallocated", False)
+    for number, source in enumerate(layer.sources if holes else ()):
+        find = getattr(source, "data", None)
+        if find is not None:
+            pairs = array("Q", (-(-place // 512) * 512 for pair in find() for place in pair))
+            columns = Columns(budget.extents(len(extents) + len(pairs) + 1))
+            columns.mark(extents.columns, pairs, number)
+            extents = Extents(columns)
+    return extents
+
+
+def clip(extents: Extents, start: int, stop: int) -> Extents:
+    """What of `extents` lies in bytes [start, stop)."""
+    if not len(extents) or (extents.start[0] >= start and extents[-1].end <= stop):
+        return extents
+    first = bisect_right(extents.start, start) - 1
+    found = [one.between(start, stop) for one in extents[first : bisect_left(extents.start, stop)]]
+    return Extents.of(found)
+
+
+def _around(layers: tuple[Layer, ...], start: int, stop: int) -> tuple[int, int]:
+    """The range in whole blocks of all `layers`."""
+    block = math.lcm(*(layer.block for layer in layers))
+    return start // block * block, -(-stop // block) * block
 
 
 def _backing(layer: Layer) -> Reference | None:

@@ -69,6 +69,11 @@ class FileSource:
             done += got
         return done
 
+    @property
+    def allocated(self) -> int:
+        """Bytes that the file takes in its file system."""
+        return os.fstat(self.fileno()).st_blocks * 512
+
     def data(self) -> Iterator[tuple[int, int]]:
         """The parts of the file that are no holes: first byte and end of each."""
         end = 0

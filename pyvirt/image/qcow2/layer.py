@@ -13,7 +13,8 @@ from pyvirt.errors import ImageError, UnsupportedError
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents
 from pyvirt.image.layer import Reference, Siblings
-from pyvirt.image.qcow2.bitmaps import Bitmap, read_bits, read_bitmaps
+from pyvirt.image.qcow2.bitmaps import Bitmap, read_bitmaps, read_bits
+from pyvirt.image.qcow2.check import CheckResult, check, refcounts
 from pyvirt.image.qcow2.header import Header, read_l1
 from pyvirt.image.qcow2.snapshots import Snapshot, read_snapshots
 from pyvirt.image.source import Source, name_of
@@ -39,15 +40,15 @@ class Qcow2Layer:
         self.header, self.budget = header, budget
         self.size, self.block = header.size, header.cluster_size
         self.l1_table_offset, self.l1_size = header.l1_table_offset, header.l1_size
-        self._source, self._siblings = source, siblings
+        self.source, self._siblings = source, siblings
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
         """The image file, and its data file where it has one."""
         data = [one for one in self.references if one.kind == "data-file"]
         if not data or self._siblings is None:
-            return (self._source,)
-        return (self._source, self._siblings(data[0]))
+            return (self.source,)
+        return (self.source, self._siblings(data[0]))
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
@@ -76,13 +77,13 @@ class Qcow2Layer:
     @cached_property
     def reader(self) -> Reader:
         """The image file for C."""
-        return Reader(self._source)
+        return Reader(self.source)
 
     @property
     def l1(self) -> bytes:
         """The L1 table as it is in the file."""
         needed = -(-self.size // (self.block * self.header.clusters_per_table))
-        return read_l1(self._source, self.l1_table_offset, min(self.l1_size, needed))
+        return read_l1(self.source, self.l1_table_offset, min(self.l1_size, needed))
 
     def extents(self, start: int = 0, stop: int | None = None) -> Extents:
         """This layer alone, whole clusters from the one of `start` to that of `stop`."""
@@ -100,39 +101,62 @@ class Qcow2Layer:
         entries = min(clusters, tables * self.header.clusters_per_table)
         return 2 + entries * (32 if self.header.extended else 1) + len(l1) // 8
 
+    @cached_property
+    def preallocated(self) -> bool:
+        """Whether the file has so many fewer bytes than clusters that QEMU looks for holes."""
+        allocated: int | None = getattr(self.source, "allocated", None)
+        if allocated is None:
+            return False
+        clusters = allocated // self.block
+        enough = max(clusters * 10 // 9, clusters + 2)
+        if enough > -(-self.source.size // self.block):
+            return False
+        return refcounts(self).used(enough) >= enough
+
+    # -- Checked and measured --------------------------------------------------------------------
+
+    def check(self) -> CheckResult:
+        """Refcounts rebuilt and compared, with snapshots and bitmaps."""
+        return check(self)
+
     # -- Snapshots and bitmaps -------------------------------------------------------------------
 
     @cached_property
     def _snapshot_table(self) -> tuple[tuple[Snapshot, ...], int]:
-        return read_snapshots(self._source, self.header)
+        return read_snapshots(self.source, self.header)
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
         return self._snapshot_table[0]
+
+    @property
+    def snapshot_table_size(self) -> int:
+        """Bytes of the table, as far as there are entries in it."""
+        return self._snapshot_table[1]
 
     def snapshot(self, name: str) -> Qcow2Layer:
         """The disk as it was in the snapshot with this id or, if there is none, this name."""
         found = [one for one in self.snapshots if one.id == name]
         found += [one for one in self.snapshots if one.name == name]
         if not found:
-            raise ImageError(name_of(self._source), f"has no snapshot {name!r}", format="qcow2")
+            raise ImageError(name_of(self.source), f"has no snapshot {name!r}", format="qcow2")
         return self.at(found[0])
 
     def at(self, snapshot: Snapshot) -> Qcow2Layer:
         """The disk as it was in `snapshot`."""
-        layer = Qcow2Layer(self._source, self.header, self.budget, self._siblings)
+        layer = Qcow2Layer(self.source, self.header, self.budget, self._siblings)
         layer.size = self.size if snapshot.size is None else snapshot.size
         layer.l1_table_offset, layer.l1_size = snapshot.l1_table_offset, snapshot.l1_size
         needed = -(-layer.size // (self.block * self.header.clusters_per_table))
         if layer.l1_table_offset % self.block or layer.l1_size < needed:
-            raise ImageError(name_of(self._source), f"snapshot {snapshot.id} has no usable L1 table",
+            raise ImageError(name_of(self.source), f"snapshot {snapshot.id} has no usable L1 table",
                              format="qcow2", table="snapshot table", found=snapshot.l1_size,
                              offset=snapshot.l1_table_offset, expected=needed)  # fmt: skip
         return layer
 
     @cached_property
     def bitmaps(self) -> tuple[Bitmap, ...]:
-        return read_bitmaps(self._source, self.header)
+        return read_bitmaps(self.source, self.header)
 
     def bitmap(self, name: str) -> bytearray:
         """The bits of a persistent bitmap, least significant first: bit i of the result stands
@@ -143,8 +167,8 @@ class Qcow2Layer:
         """
         for one in self.bitmaps:
             if one.name == name:
-                return read_bits(self._source, self.header, one, self.budget.memory)
-        raise ImageError(name_of(self._source), f"has no bitmap {name!r}", format="qcow2")
+                return read_bits(self.source, self.header, one, self.budget.memory)
+        raise ImageError(name_of(self.source), f"has no bitmap {name!r}", format="qcow2")
 
     # -- Compressed clusters ---------------------------------------------------------------------
 
@@ -154,6 +178,6 @@ class Qcow2Layer:
             raise UnsupportedError("zstd", "this layer")
         plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size)
         if len(plain) < size:
-            raise ImageError(name_of(self._source), "has a compressed cluster that is too short",
+            raise ImageError(name_of(self.source), "has a compressed cluster that is too short",
                              format="qcow2", found=len(plain), expected=size)  # fmt: skip
         return plain
