@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 _PUNCH_HOLE, _KEEP_SIZE = 2, 1
@@ -13,6 +12,8 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 
     Raises `OSError` where the file system cannot.
     """
+    import ctypes  # it opens the C library when it is imported
+
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     if libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length) != 0:
