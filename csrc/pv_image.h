@@ -88,6 +88,19 @@ typedef struct {
 size_t pv_columns_json(const pv_columns *from, size_t *at, pv_json_state *state,
                        int compressed, uint8_t *text, size_t room);
 
+/* What the extents amount to, in bytes; `pieces` are places where stored data does not go on in
+ * the file as it does in the guest, `touched` how many aligned blocks of `block` bytes have any
+ * data that is not known to be zero. */
+typedef struct {
+    uint64_t allocated, zero, compressed, stored, absent;
+    uint64_t pieces, touched;
+} pv_columns_totals;
+void pv_columns_sum(const pv_columns *from, uint64_t block, pv_columns_totals *totals);
+
+/* The extents of `b` whose content may differ from that of `a`, as their metadata tells: both
+ * begin at the same byte and are of the same file. Where one of them ended, it is zeros. */
+pv_status pv_columns_diff(const pv_columns *a, const pv_columns *b, pv_columns *to);
+
 static inline uint16_t pv_be16(const uint8_t *p)
 {
     return (uint16_t)((p[0] << 8) | p[1]);

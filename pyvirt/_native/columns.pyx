@@ -21,6 +21,10 @@ cdef extern from "pv_image.h" nogil:
     pv_status pv_columns_merge(const pv_columns *, const pv_columns *, uint64_t, pv_columns *)
     pv_status pv_columns_holes(const pv_columns *, const uint64_t *, size_t, uint16_t,
                                pv_columns *)
+    ctypedef struct pv_columns_totals:
+        uint64_t allocated, zero, compressed, stored, absent, pieces, touched
+    void pv_columns_sum(const pv_columns *, uint64_t, pv_columns_totals *)
+    pv_status pv_columns_diff(const pv_columns *, const pv_columns *, pv_columns *)
     size_t pv_columns_json(const pv_columns *, size_t *, pv_json_state *, int, uint8_t *, size_t)
 
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
@@ -86,6 +90,23 @@ cdef class Columns:
             PyBuffer_Release(&pairs)
         if status != PV_OK:
             raise BudgetError("the extents", self.raw.room * 29)
+
+    def subtract(self, Columns old, Columns new):
+        """Fill this with what of `new` may differ from `old`, by their metadata."""
+        cdef pv_status status
+        with nogil:
+            status = pv_columns_diff(&old.raw, &new.raw, &self.raw)
+        if status != PV_OK:
+            raise BudgetError("the extents", self.raw.room * 29)
+
+    def sums(self, uint64_t block):
+        """Totals in bytes; `touched` is the number of blocks that have data."""
+        cdef pv_columns_totals totals
+        if block == 0:
+            raise ValueError("block must not be 0")
+        with nogil:
+            pv_columns_sum(&self.raw, block, &totals)
+        return totals
 
     def json(self, bint compressed, size_t piece):
         """The objects of `qemu-img map`, in pieces of at most so many bytes."""

@@ -94,8 +94,9 @@ def _clusters(source: Source, header: Header, bitmap: Bitmap) -> Iterator[tuple[
     for index, (entry,) in enumerate(struct.iter_unpack(">Q", table)):
         offset = entry & OFFSET
         if offset % header.cluster_size or entry & ~(OFFSET | 1) or (offset and entry & 1):
+            at = bitmap.bitmap_table_offset + 8 * index
             raise ImageError(name_of(source), "is corrupt", format="qcow2", table="bitmap table",
-                             offset=bitmap.bitmap_table_offset + 8 * index, found=entry)  # fmt: skip
+                             offset=at, found=entry)  # fmt: skip
         yield offset, entry & 1
 
 
@@ -107,9 +108,11 @@ def read_bits(source: Source, header: Header, bitmap: Bitmap, most: int) -> byte
     if size > most:
         raise BudgetError(f"bitmap {bitmap.name}", most)
     if bitmap.bitmap_table_size < -(-size // cluster):
-        raise ImageError(name_of(source), f"bitmap {bitmap.name} is shorter than the disk",
-                         format="qcow2", table="bitmap table", found=bitmap.bitmap_table_size,
-                         offset=bitmap.bitmap_table_offset, expected=-(-size // cluster))  # fmt: skip
+        raise ImageError(
+            name_of(source), f"bitmap {bitmap.name} is shorter than the disk", format="qcow2",
+            table="bitmap table", offset=bitmap.bitmap_table_offset,
+            found=bitmap.bitmap_table_size, expected=-(-size // cluster),
+        )  # fmt: skip
     result = bytearray(size)
     for at, (offset, ones) in zip(
         range(0, size, cluster), _clusters(source, header, bitmap), strict=False

@@ -40,7 +40,16 @@ CRYPT = {0: None, 1: "aes", 2: "luks"}
 COMPRESSION = {0: "zlib", 1: "zstd"}
 
 _FIXED = struct.Struct(">4sIQIIQIIQQIIQ")
+_FIXED_NAMES = (
+    "magic", "version", "backing_file_offset", "backing_file_size", "cluster_bits", "size",
+    "crypt_method", "l1_size", "l1_table_offset", "refcount_table_offset",
+    "refcount_table_clusters", "nb_snapshots", "snapshots_offset",
+)  # fmt: skip
 _MORE = struct.Struct(">QQQII")
+_MORE_NAMES = (
+    "incompatible_features", "compatible_features", "autoclear_features", "refcount_order",
+    "header_length",
+)  # fmt: skip
 
 
 @frozen(kw_only=True)
@@ -192,8 +201,7 @@ class _Reading:
     def fixed(self) -> dict[str, Any]:
         if len(self.head) < _FIXED.size:
             raise self.fail("is truncated", len(self.head))
-        names = ["magic", "version", "backing_file_offset", "backing_file_size", "cluster_bits", "size", "crypt_method", "l1_size", "l1_table_offset", "refcount_table_offset", "refcount_table_clusters", "nb_snapshots", "snapshots_offset"]  # fmt: skip
-        fields = dict(zip(names, _FIXED.unpack_from(self.head), strict=True))
+        fields = dict(zip(_FIXED_NAMES, _FIXED.unpack_from(self.head), strict=True))
         if fields.pop("magic") != MAGIC:
             raise self.fail("is no qcow2 image", 0, self.head[:4], MAGIC)
         if fields["version"] not in (2, 3):
@@ -208,8 +216,7 @@ class _Reading:
         """The fields that version 3 added."""
         if len(self.head) < 104:
             raise self.fail("is truncated", len(self.head))
-        names = ["incompatible_features", "compatible_features", "autoclear_features", "refcount_order", "header_length"]  # fmt: skip
-        fields = dict(zip(names, _MORE.unpack_from(self.head, 72), strict=True))
+        fields = dict(zip(_MORE_NAMES, _MORE.unpack_from(self.head, 72), strict=True))
         length = fields["header_length"]
         if length < 104 or length > cluster_size or length % 8:
             raise self.fail("has an impossible header length", 100, length)

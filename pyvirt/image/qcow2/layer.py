@@ -158,6 +158,13 @@ class Qcow2Layer:
     def bitmaps(self) -> tuple[Bitmap, ...]:
         return read_bitmaps(self.source, self.header)
 
+    @property
+    def persistent(self) -> tuple[tuple[str, int], ...] | None:
+        """Names and granularities of the bitmaps that QEMU would copy; None in version 2."""
+        if self.header.version < 3:
+            return None
+        return tuple((one.name, one.granularity) for one in self.bitmaps if one.consistent)
+
     def bitmap(self, name: str) -> bytearray:
         """The bits of a persistent bitmap, least significant first: bit i of the result stands
         for bytes [i * granularity, (i + 1) * granularity) of the disk.
