@@ -9,7 +9,22 @@ from pyvirt.errors import SpecError
 from pyvirt.image.layer import Format
 
 #: Module of each format, by QEMU's name for it.
-FORMATS = {"qcow2": "qcow2", "raw": "raw"}
+FORMATS = {
+    "qcow2": "qcow2",
+    "raw": "raw",
+    "vmdk": "vmdk",
+    "vdi": "vdi",
+    "vpc": "vhd",
+    "vhdx": "vhdx",
+    "qed": "qed",
+    "qcow": "qcow",
+    "parallels": "parallels",
+    "bochs": "bochs",
+    "cloop": "cloop",
+    "dmg": "dmg",
+    "luks": "luks",
+    "iso9660": "iso9660",
+}
 
 
 def format_module(name: str) -> Format:

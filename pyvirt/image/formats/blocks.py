@@ -10,7 +10,7 @@ from attrs import frozen
 from pyvirt._native import blocks as native
 from pyvirt._native.blocks import Rule
 from pyvirt._native.columns import Columns
-from pyvirt.errors import BudgetError, ImageError
+from pyvirt.errors import BudgetError
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents, Flag
 from pyvirt.image.layer import Reference

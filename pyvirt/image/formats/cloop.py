@@ -48,9 +48,7 @@ def open(source: Source, *, budget: Budget, siblings: Siblings) -> BlockLayer:
     place = Place(name_of(source), "cloop", "header")
     header = place.read(Header, source, ">")
     place.check(header, _faults(header, source.size))
-    rule = Rule(
-        block=header.block_size, limit=source.size, flags=[PACKED], big=True, chained=True
-    )
+    rule = Rule(block=header.block_size, limit=source.size, flags=[PACKED], big=True, chained=True)
     map = Map(
         place.table_at(TABLE, "block offsets"),
         source,

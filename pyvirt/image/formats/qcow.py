@@ -74,9 +74,7 @@ def open(source: Source, *, budget: Budget, siblings: Siblings) -> BlockLayer:
     header = place.read(Header, source, ">")
     place.check(header, _faults(header, source.size))
     entries, cluster = 1 << header.l2_bits, 1 << header.cluster_bits
-    l1 = Rule(
-        block=entries * 8, limit=source.size, flags=[DATA], special=[(0, ABSENT)], big=True
-    )
+    l1 = Rule(block=entries * 8, limit=source.size, flags=[DATA], special=[(0, ABSENT)], big=True)
     directory = Directory(
         place.table_at(0, "L1 table"), source, header.l1_table_offset, 8, l1, entries, 8
     )

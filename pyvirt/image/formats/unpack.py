@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import lzma
 import zlib
 
 from pyvirt.errors import ImageError
@@ -37,3 +38,38 @@ def _whole(content: bytes, size: int) -> bytes:
     if len(content) < size:
         raise ImageError("block", "is too short", found=len(content), expected=size)
     return content
+
+
+def xz_stream(data: bytes, size: int) -> bytes:
+    """An xz stream, in at most 256 MiB of memory."""
+    try:
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=256 << 20)
+        return _whole(stream.decompress(data, size), size)
+    except (lzma.LZMAError, EOFError) as error:
+        raise ImageError("block", f"cannot be unpacked: {error}") from error
+
+
+def adc(data: bytes, size: int) -> bytes:
+    """Apple Data Compression: bytes as they are, and copies of what was written before.
+
+    0x80 + n: n + 1 bytes follow. 0x40 + n, two bytes: copy n + 4 from so far back. Otherwise
+    four bits of length, less 3, and ten of distance. A distance of 0 is the last byte.
+    """
+    out = bytearray()
+    at = 0
+    while len(out) < size and at < len(data):
+        code = data[at]
+        if code & 0x80:
+            out += data[at + 1 : at + code - 0x80 + 2]
+            at += code - 0x80 + 2
+            continue
+        wide = code & 0x40
+        count = (code & 0x3F) + 4 if wide else (code >> 2) + 3
+        back = int.from_bytes(data[at + 1 : at + 3], "big") if wide else (code & 3) << 8
+        back += 1 if wide else 1 + (data[at + 1] if at + 1 < len(data) else 0)
+        if back > len(out):
+            raise ImageError("block", "cannot be unpacked: it copies from before its beginning")
+        piece = out[-back:][:count]
+        out += (piece * (count // len(piece) + 1))[:count]
+        at += 3 if wide else 2
+    return _whole(bytes(out[:size]), size)

@@ -69,14 +69,13 @@ def checksum(data: bytes) -> int:
 
 def header(place: Place, source: Source) -> Header:
     """The header that counts: the newer one of those that are whole."""
-    found = [header for header in map(lambda start: _header(source, start), _HEADERS) if header]
+    found = [header for header in (_header(source, start) for start in _HEADERS) if header]
     if not found:
         raise place.error("has no header with its checksum", _HEADERS[0])
     best = max(found, key=lambda one: one.sequence_number)
     place = place.table_at(_HEADERS[0])
-    if len(found) == 2 and found[0].sequence_number == found[1].sequence_number:
-        if found[0] != found[1]:
-            raise place.wrong(best, "sequence_number", "two different numbers")
+    if len({one.sequence_number for one in found}) < len({*found}):
+        raise place.wrong(best, "sequence_number", "two different numbers")
     place.check(best, _faults(best, source.size))
     return best
 
@@ -112,9 +111,7 @@ def regions(place: Place, source: Source) -> dict[uuid.UUID, Region]:
     raise place.error("has no region table with its checksum")
 
 
-def _regions(
-    place: Place, table: _RegionHeader, data: bytes, size: int
-) -> dict[uuid.UUID, Region]:
+def _regions(place: Place, table: _RegionHeader, data: bytes, size: int) -> dict[uuid.UUID, Region]:
     if table.entry_count > _MOST_REGIONS:
         raise place.wrong(table, "entry_count", f"at most {_MOST_REGIONS}")
     found: dict[uuid.UUID, Region] = {}
@@ -128,9 +125,9 @@ def _regions(
         if region.required & 1 and region.guid not in (BAT_REGION, METADATA_REGION):
             raise FeatureError(place.path, "vhdx", (f"region {region.guid}",))
         found[region.guid] = region
-    for guid in (BAT_REGION, METADATA_REGION):
-        if guid not in found:
-            raise place.error("lacks a region", expected=guid)
+    for needed in (BAT_REGION, METADATA_REGION):
+        if needed not in found:
+            raise place.error("lacks a region", expected=needed)
     return found
 
 
