@@ -237,6 +237,32 @@ class PolicyError(PyvirtError):
     """An image names another file, `reference`, that may not be opened; `trail` led there."""
 
     def __init__(self, reference: Any, reason: str, trail: tuple[str, ...] = ()) -> None:
-        led = f" (named by {' -> '.join(map(shown, trail))})" if trail else ""
-        super().__init__(f"{shown(reference)} was not opened{led}: {reason}")
+        super().__init__(f"{shown(reference)} was not opened{_led(trail)}: {reason}")
         self.reference, self.reason, self.trail = reference, reason, trail
+
+
+class ChainError(ImageError):
+    """A file that an image needs is missing, is its own backing image, or one too many."""
+
+    def __init__(self, path: Any, reason: str, trail: tuple[str, ...] = ()) -> None:
+        super().__init__(path, reason + _led(trail))
+        self.reason, self.trail = reason, trail
+
+
+def _led(trail: tuple[str, ...]) -> str:
+    """The names that led to a file, of a long chain its two ends."""
+    names = [shown(one) for one in trail]
+    if len(names) > 8:
+        names[4:-3] = [f"{len(names) - 7} more"]
+    return f" (named by {' -> '.join(names)})" if names else ""
+
+
+class ImageInUse(UserWarning):
+    """Another process holds the image `path` for writing: what is read may be torn."""
+
+    def __init__(self, path: Any, holder: str = "") -> None:
+        super().__init__(
+            f"{shown(path)} is being written by {holder or 'another process'}: "
+            "what is read of it may be torn"
+        )
+        self.path, self.holder = path, holder

@@ -13,11 +13,13 @@ from typing import Any
 from pyvirt._native.columns import Columns
 from pyvirt.errors import ImageError, UnsupportedError
 from pyvirt.image.budget import Budget
+from pyvirt.image.chain import Opener, backing_of
 from pyvirt.image.detect import detect
 from pyvirt.image.extents import Extents
-from pyvirt.image.formats import format_module
-from pyvirt.image.layer import Layer, Match, Reference
-from pyvirt.image.policy import Trust, policy
+from pyvirt.image.layer import Layer, Match
+from pyvirt.image.measure import Measurement, Statistics, Target, measured
+from pyvirt.image.names import absolute
+from pyvirt.image.policy import Trail, Trust, policy
 from pyvirt.image.source import FileSource, Source, name_of
 
 
@@ -44,14 +46,17 @@ class Image:
         budget: Budget | None = None,
     ) -> None:
         self.budget = budget or Budget()
-        self.policy = policy(trust)
         self.passphrase = passphrase
         self._open = ExitStack()
+        self._opener = Opener(policy(trust), self.budget, self._own)
         try:
             self.source = self._source(file)
             self.name = name_of(self.source)
             self.matches: tuple[Match, ...] = () if format else detect(self.source)
-            self.layer = self._layer(self.source, format or self.matches[0].format, (self.name,))
+            self._trail = Trail((self.name,), _path(file))
+            chosen = format or self.matches[0].format
+            self.layer = self._opener.layer(self.source, chosen, self._trail)
+            self._active = self.layer
             if snapshot is not None:
                 self.layer = _snapshot(self.layer, snapshot)
         except BaseException:
@@ -68,12 +73,6 @@ class Image:
         if close is not None:
             self._open.callback(close)
         return source
-
-    def _layer(self, source: Source, format: str, trail: tuple[str, ...]) -> Layer:
-        def sibling(reference: Reference) -> Source:
-            return self._own(self.policy.open(reference, trail))
-
-        return format_module(format).open(source, budget=self.budget, siblings=sibling)
 
     @property
     def format(self) -> str:
@@ -93,21 +92,7 @@ class Image:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The chain, top first. Opens the backing images, if `trust` allows it."""
-        layers, layer = [self.layer], self.layer
-        trail: tuple[str, ...] = (self.name,)
-        seen = {getattr(self.source, "identity", None)} - {None}
-        while backing := _backing(layer):
-            if len(layers) > self.budget.depth:
-                raise ImageError(trail[-1], f"has a chain of over {self.budget.depth} images")
-            source = self._own(self.policy.open(backing, trail))
-            identity = getattr(source, "identity", None)
-            if identity in seen:
-                raise ImageError(name_of(source), f"is its own backing image: {_led(trail)}")
-            seen |= {identity} - {None}
-            trail = (*trail, name_of(source))
-            layer = self._layer(source, backing.format or detect(source)[0].format, trail)
-            layers.append(layer)
-        return tuple(layers)
+        return tuple(self._opener.chain(self.layer, self.source, self._trail))
 
     def extents(
         self,
@@ -128,7 +113,7 @@ class Image:
         found, end = Extents.of(()), 0
         for layer in reversed(layers):
             own = mark_holes(layer, layer.extents(first, min(last, layer.size)), holes, self.budget)
-            if chain or not _backing(layer):
+            if chain or not backing_of(layer):
                 own = lay(own, found, end, self.budget)
             found, end = own, layer.size
         return clip(found, start, stop)
@@ -139,6 +124,34 @@ class Image:
         if check is None:
             raise UnsupportedError("a check", f"format {self.format}")
         return check()
+
+    def measure(self, format: str = "qcow2", **options: Any) -> Measurement:
+        """How large the content of this image is in a new image, as ``qemu-img measure`` says.
+
+        `options` are those of `Target`, in the words of ``qemu-img create``.
+        """
+        target = Target(format, **options)
+        extents = self.extents(chain=True)
+        touched = extents.columns.sums(target.cluster_size)["touched"]
+        bitmaps = getattr(self.layer, "persistent", None)
+        return measured(target, self.size, touched * target.cluster_size, bitmaps)
+
+    def statistics(self) -> Statistics:
+        """How much of this layer is allocated, zero, compressed, and how it is scattered."""
+        extents = self.extents(holes=False)
+        return Statistics(extents=len(extents), **extents.columns.sums(self.layer.block))
+
+    def diff(self, old: str | None, new: str | None = None) -> Extents:
+        """What changed from internal snapshot `old` to `new`, by the metadata alone.
+
+        These are extents of `new`; None is the active disk. Rewritten with equal bytes is
+        changed all the same.
+        """
+        layers = [_snapshot(self._active, name) if name else self._active for name in (old, new)]
+        a, b = (layer.extents() for layer in layers)
+        columns = Columns(self.budget.extents(len(a) + len(b) + 1))
+        columns.subtract(a.columns, b.columns)
+        return Extents(columns)
 
     def close(self) -> None:
         """Close every file that this opened; once is enough."""
@@ -191,12 +204,9 @@ def _around(layers: tuple[Layer, ...], start: int, stop: int) -> tuple[int, int]
     return start // block * block, -(-stop // block) * block
 
 
-def _backing(layer: Layer) -> Reference | None:
-    return next((one for one in layer.references if one.kind == "backing"), None)
-
-
-def _led(trail: tuple[str, ...]) -> str:
-    return " -> ".join(trail)
+def _path(file: Any) -> str | None:
+    """What names inside the image are relative to."""
+    return absolute(os.fspath(file)) if isinstance(file, str | os.PathLike) else None
 
 
 def _snapshot(layer: Layer, name: str) -> Layer:
