@@ -24,9 +24,9 @@ from pyvirt.qemu.need import Need
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Pause, Until
 from pyvirt.running.accel import Accelerator
-from pyvirt.running.console import Console
+from pyvirt.running.console import Console, tidy
 from pyvirt.running.events import Past
-from pyvirt.running.exit import VMExit, judge
+from pyvirt.running.exit import VMExit, judge, panic, tail, telling
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.held import Held, acquire
 from pyvirt.running.keeper import temporary_directory
@@ -38,9 +38,6 @@ from pyvirt.running.waits import aside, within
 from pyvirt.vm import VM
 
 T = TypeVar("T")
-
-#: Lines of the serial port that an error quotes.
-LINES = 5
 
 #: Seconds between QEMU's end and the judgement on it: its last events may still be on the way.
 LAST_EVENTS = 0.02
@@ -55,6 +52,12 @@ QUIT = 5.0
 #: Resets without an agent's answer after which nobody waits for it any longer. One is normal
 #: at each start from warm, when SeaBIOS resets once more.
 MANY = 6
+
+#: Seconds in which all resets count as one: Linux asks for it in several ways at once.
+BURST = 0.5
+
+#: Bytes of the serial port in which an error looks for what the guest said last.
+WORDS = 64 << 10
 
 #: Seconds between two looks at how much the guest has written on its serial ports.
 TRIM = 1.0
@@ -86,6 +89,8 @@ class Engine:
         self.relays: dict[str, Relay] = {}
         self.cause: str | None = None
         self._resets = 0
+        self._last_reset = 0.0
+        self._said = 0
         self._owner = os.getpid()
         self._numbers = itertools.count()
         self._closing, self._holding = threading.Lock(), threading.Lock()
@@ -228,14 +233,15 @@ class Engine:
 
     def explain_waiting(self) -> str:
         """What to add to an error about a wait: the guest's last lines, if there are any."""
-        lines = self.serial_tail().splitlines()
-        return f"the guest's last line is {lines[-1]!r}" if lines else ""
+        line = telling(self.serial_tail())
+        return f"the guest's last line is {line!r}" if line else ""
 
     def serial_tail(self) -> str:
-        """The last lines of the first serial port."""
-        console = self.console
-        lines = [line for line in console.tail.splitlines() if line.strip()] if console else []
-        return "\n".join(lines[-LINES:])
+        """The last lines of the first serial port: since the last reset, if there are any."""
+        if self.console is None:
+            return ""
+        fresh = self.console.read(max(self._said, self.console.size - WORDS))
+        return tail(tidy(fresh)) or tail(self.console.tail)
 
     def watch(self) -> None:
         """Hear how QEMU ends, from now on."""
@@ -257,7 +263,7 @@ class Engine:
     def powered(self, event: Event) -> None:
         """What ran in the guest is gone: nobody there will answer what was asked."""
         if event.name == "RESET":
-            self._reset()
+            self._reset(event.time)
             return
         if event.name == "WATCHDOG":
             if event.data.get("action") == "poweroff":  # QEMU says no more: it calls exit()
@@ -271,17 +277,21 @@ class Engine:
             self.cause = str(event.data.get("reason", "unknown"))
         self._interrupt(self.carriers, f"the guest ended: {self.cause}")
 
-    def _reset(self) -> None:
+    def _reset(self, when: float) -> None:
         """Who has not answered yet may still do so, unless the guest never gets that far."""
-        self._resets += 1
+        if when - self._last_reset > BURST:
+            self._resets += 1
+            self._last_reset = when
         lost = [one for one in self.carriers if _answers(one)]
         if lost:
             self._resets = 0
-            panicked = "Kernel panic" in self.serial_tail()
+            panicked = panic(self.serial_tail())
             self._interrupt(lost, "its kernel panicked" if panicked else "the guest was reset")
         elif self._resets > MANY:
             self._resets = 0
             self._interrupt(self.carriers, "the guest resets again and again")
+        if self.console is not None:
+            self._said = self.console.size
 
     def _interrupt(self, carriers: list[Carrier], why: str) -> None:
         tail = self.explain_waiting() if carriers else ""
