@@ -98,6 +98,15 @@ pv_status pv_columns_merge(const pv_columns *top, const pv_columns *below, uint6
     return PV_OK;
 }
 
+__attribute__((target_clones("avx2", "default")))
+void pv_columns_ground(pv_columns *columns)
+{
+    uint8_t *flags = columns->flags;
+
+    for (size_t i = 0; i < columns->count; i++)
+        flags[i] |= flags[i] & PV_PRESENT ? 0 : PV_ZERO;
+}
+
 /* The first pair that ends after `place`. */
 static size_t pair_after(const uint64_t *data, size_t pairs, uint64_t place)
 {

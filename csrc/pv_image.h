@@ -71,6 +71,9 @@ pv_status pv_columns_add(pv_columns *to, uint64_t start, uint64_t length, uint64
 pv_status pv_columns_merge(const pv_columns *top, const pv_columns *below, uint64_t below_end,
                            pv_columns *to);
 
+/* There is nothing below: what is not PRESENT reads as zeros. */
+void pv_columns_ground(pv_columns *columns);
+
 /* Extents whose bytes lie in a hole of their file get PV_ZERO. `data` is the file's map: pairs
  * of first byte and end of what has data, ascending. */
 pv_status pv_columns_holes(const pv_columns *from, const uint64_t *data, size_t pairs,

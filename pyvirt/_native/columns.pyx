@@ -19,6 +19,7 @@ cdef extern from "pv_image.h" nogil:
     pv_status pv_columns_add(pv_columns *, uint64_t, uint64_t, uint64_t, uint8_t, uint16_t,
                              uint16_t)
     pv_status pv_columns_merge(const pv_columns *, const pv_columns *, uint64_t, pv_columns *)
+    void pv_columns_ground(pv_columns *)
     pv_status pv_columns_holes(const pv_columns *, const uint64_t *, size_t, uint16_t,
                                pv_columns *)
     ctypedef struct pv_columns_totals:
@@ -76,6 +77,11 @@ cdef class Columns:
             status = pv_columns_merge(&top.raw, &below.raw, below_end, &self.raw)
         if status != PV_OK:
             raise BudgetError("the extents", self.raw.room * 29)
+
+    def ground(self):
+        """Nothing is below: what is not PRESENT gets ZERO, in place."""
+        with nogil:
+            pv_columns_ground(&self.raw)
 
     def mark(self, Columns source, data, uint16_t file):
         """Fill this with `source`, split at the holes of its file; `data` is packed pairs."""

@@ -6,14 +6,17 @@ import math
 import os
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
 from pyvirt._native.columns import Columns
+from pyvirt._native.content import Content
 from pyvirt.errors import ImageError, UnsupportedError
 from pyvirt.image.budget import Budget
 from pyvirt.image.chain import Opener, backing_of
+from pyvirt.image.content import PIECE, File, flat, packed, pieces, stored_ranges
 from pyvirt.image.detect import detect
 from pyvirt.image.extents import Extents
 from pyvirt.image.layer import Layer, Match
@@ -104,19 +107,71 @@ class Image:
     ) -> Extents:
         """What is where from byte `start` to `stop`: in this layer, or in the whole `chain`.
 
-        With `holes`, data that lies in a hole of its file is told as zero, too; None does it
-        where QEMU does: in images that look preallocated.
+        With `holes`, data that lies in a hole of its file is told as zero, too. None does it
+        as QEMU does: in a chain, for images that look preallocated.
         """
         stop = self.size if stop is None else min(stop, self.size)
         layers = self.layers if chain else (self.layer,)
         first, last = _around(layers, start, stop)
-        found, end = Extents.of(()), 0
+        found: Extents | None = None
+        end = 0
         for layer in reversed(layers):
-            own = mark_holes(layer, layer.extents(first, min(last, layer.size)), holes, self.budget)
-            if chain or not backing_of(layer):
+            own = layer.extents(first, min(last, layer.size))
+            if chain and holes is None and getattr(layer, "preallocated", False) or holes:
+                own = mark_holes(layer, own, self.budget)
+            if found is not None:
                 own = lay(own, found, end, self.budget)
+            elif not backing_of(layer):
+                own.columns.ground()
             found, end = own, layer.size
+        assert found is not None
         return clip(found, start, stop)
+
+    # -- Content ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _content(self) -> Content:
+        content = flat(self.layers, self.extents(chain=True), self.budget, self.passphrase)
+        self._open.callback(content.close)
+        return content
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What the guest reads: the whole chain, unpacked and decrypted.
+
+        Fewer bytes only at the end of the disk. Any number of threads may read at once.
+        """
+        if offset < 0 or size < 0:
+            raise ValueError(f"offset and size must not be negative, got {offset} and {size}")
+        return self._content.read(offset, size)
+
+    def readinto(self, buffer: Any, offset: int) -> int:
+        """Fill `buffer` from byte `offset` on; the bytes read, fewer only at the end."""
+        if offset < 0:
+            raise ValueError(f"offset must not be negative, got {offset}")
+        return self._content.readinto(buffer, offset)
+
+    def readv(self, offsets: Iterable[int], size: int, buffer: Any = None) -> Any:
+        """`size` bytes from each of `offsets`, one behind the other, in one call.
+
+        Fastest with offsets that are packed (``array("Q")``, numpy) and with a `buffer` of the
+        caller's, which is returned; without one it is a new bytearray.
+        """
+        places = packed(offsets)
+        if buffer is None:
+            buffer = bytearray(len(places) * size)
+        self._content.readv(places, size, buffer)
+        return buffer
+
+    def open(self) -> File:
+        """The content as a file with a position of its own; wrap it in io.BufferedReader for
+        many small reads."""
+        return File(self)
+
+    def data(self, piece: int = PIECE) -> Iterator[tuple[int, bytes]]:
+        """Offset and bytes of all that does not read as zeros for certain, in order, in pieces."""
+        content = self._content
+        for offset, size in pieces(stored_ranges(self.extents(chain=True)), piece):
+            yield offset, content.read(offset, size)
 
     def check(self) -> Any:
         """Check the metadata of the image, where its format has any to check."""
@@ -138,7 +193,7 @@ class Image:
 
     def statistics(self) -> Statistics:
         """How much of this layer is allocated, zero, compressed, and how it is scattered."""
-        extents = self.extents(holes=False)
+        extents = self.extents()
         return Statistics(extents=len(extents), **extents.columns.sums(self.layer.block))
 
     def diff(self, old: str | None, new: str | None = None) -> Extents:
@@ -175,11 +230,9 @@ def lay(top: Extents, below: Extents, below_end: int, budget: Budget) -> Extents
     return Extents(columns)
 
 
-def mark_holes(layer: Layer, extents: Extents, holes: bool | None, budget: Budget) -> Extents:
+def mark_holes(layer: Layer, extents: Extents, budget: Budget) -> Extents:
     """`extents` of `layer`, with holes of its files told as zero; see `Image.extents`."""
-    if holes is None:
-        holes = getattr(layer, "preallocated", False)
-    for number, source in enumerate(layer.sources if holes else ()):
+    for number, source in enumerate(layer.sources):
         find = getattr(source, "data", None)
         if find is not None:
             pairs = array("Q", (-(-place // 512) * 512 for pair in find() for place in pair))

@@ -65,7 +65,8 @@ class Layer(Protocol):
     def extents(self, start: int = 0, stop: int | None = None) -> Extents:
         """This layer alone from byte `start` to `stop`, whole blocks, without gaps.
 
-        What it does not have has no flags and falls through.
+        What it does not have has no flags and falls through. The columns are new ones: who
+        asked may change them.
         """
         ...
 
