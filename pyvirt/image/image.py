@@ -117,7 +117,7 @@ class Image:
         end = 0
         for layer in reversed(layers):
             own = layer.extents(first, min(last, layer.size))
-            if chain and holes is None and getattr(layer, "preallocated", False) or holes:
+            if holes or (holes is None and chain and getattr(layer, "preallocated", False)):
                 own = mark_holes(layer, own, self.budget)
             if found is not None:
                 own = lay(own, found, end, self.budget)
@@ -131,7 +131,9 @@ class Image:
 
     @cached_property
     def _content(self) -> Content:
-        content = flat(self.layers, self.extents(chain=True), self.budget, self.passphrase)
+        # A hole reads as zeros; what lies behind the end of a file is no hole, but lost.
+        extents = self.extents(chain=True, holes=False)
+        content = flat(self.layers, extents, self.budget, self.passphrase)
         self._open.callback(content.close)
         return content
 
