@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import CancelledError
 from typing import Any, TypeAlias, TypeVar
 
 from attrs import frozen
@@ -93,21 +94,25 @@ class Run:
     encoding: str | None = "utf-8"
 
     def talk(self, clock: Callable[[], float]) -> Talk[Result[Any]]:
-        """Run it. At its time limit (`TimedOut` thrown in) it is killed."""
+        """Run it. At its time limit, or cancelled (thrown in), it is killed."""
         yield from self._line('d=$(mktemp -d) && : >"$d/c" && : >"$d/i"')
         yield from self._file("c", self._script())
         yield from self._file("i", self.input)
-        yield Type('sh "$d/c" <"$d/i" >"$d/o" 2>"$d/e" & p=$!\n')
         begun = clock()
         try:
-            yield Type(f"wait $p; r=$?; {self._report()}\n")
+            # In one line: busybox's shell, without echo, takes the end of a child that comes
+            # while it reads for the end of its input (fgets gives NULL, and errno is EINTR).
+            start = 'sh "$d/c" <"$d/i" >"$d/o" 2>"$d/e" & p=$!; wait $p; r=$?'
+            yield Type(f"{start}; {self._report()}\n")
             return decoded(self._result((yield Hear(self._told())), clock() - begun), self.encoding)
-        except TimedOut as late:
+        except (TimedOut, CancelledError) as stop:
             # ^C ends the waiting; the command is a job of its own, which it does not reach.
             yield Type(f"\x03\nkill -KILL -$p || kill -KILL $p; wait $p; r=$?; {self._report()}\n")
-            kept = self._result((yield Hear(self._told())), late.seconds)
+            kept = self._result((yield Hear(self._told())), clock() - begun)
+            if not isinstance(stop, TimedOut):
+                raise
             partial = decoded(kept, self.encoding)
-            raise RunTimedOut(self.name, late.seconds, partial.stdout, partial.stderr) from None
+            raise RunTimedOut(self.name, stop.seconds, partial.stdout, partial.stderr) from None
 
     @property
     def name(self) -> str | tuple[str, ...]:

@@ -40,7 +40,11 @@ class TemporaryPath(Need):
     """A path in the VM's temporary directory at which QEMU or a companion makes something."""
 
     suffix: str = ""
-    fifo: bool = False
+
+
+@frozen
+class InputPipe(Need):
+    """A path for QEMU's ``pipe`` that only leads in: what QEMU writes there is gone."""
 
 
 @frozen

@@ -45,6 +45,7 @@ class _Conductor:
         self._flow, self._begin = flow, begin
         self._lock = RLock()  # a step may be settled before `begin` returns
         self._turn = 0  # which step is awaited; the answer to an abandoned one is dropped
+        self._step: Future[Any] | None = None
         self._timer: Timer | None = None
         self._error: BaseException | None = None
         self._over = False
@@ -69,6 +70,7 @@ class _Conductor:
             except Exception as error:
                 begun = Future()
                 begun.set_exception(error)
+            self._step = begun
             begun.add_done_callback(partial(self._done, self._turn))
 
     def _done(self, turn: int, begun: Future[Any]) -> None:
@@ -89,13 +91,20 @@ class _Conductor:
         with self._lock:
             if self._over:
                 return
+            self._abandon()
             self._error = error
             self._timer = loop().later(GRACE, self._give_up)
             self._go(lambda: self._flow.throw(error))
 
+    def _abandon(self) -> None:
+        """Nobody waits for the step that was begun; its answer is dropped."""
+        self._turn += 1
+        if self._step is not None:
+            self._step.cancel()
+
     def _give_up(self) -> None:
         with self._lock:
-            self._turn += 1
+            self._abandon()
             with suppress(RuntimeError):  # it has more to undo, and no time for it
                 self._flow.close()
         assert self._error is not None

@@ -1,23 +1,29 @@
 """A serial port that QEMU captures: its text, and a keyboard for it.
 
-QEMU writes all output to a log file itself, so the guest never waits for a reader. A
-connection to the port is made when somebody writes, and is drained from then on.
+QEMU writes all output to a log file itself, so the guest never waits for a reader. What is
+typed goes through a FIFO.
 """
 
 from __future__ import annotations
 
 import codecs
+import os
 import re
-import socket
+import threading
+import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
-from pyvirt.errors import own
+from pyvirt.errors import ClosedError, own
 from pyvirt.running.holes import punch_hole
 from pyvirt.running.loop import loop
 
 #: Seconds between two looks at the log while somebody waits for text.
 GLANCE = 0.01
+
+#: Seconds between two tries to type while the guest does not read.
+FULL = 0.05
 
 #: Characters after the last match in which a pattern is looked for; older ones are let go.
 WINDOW = 1 << 20
@@ -25,7 +31,10 @@ WINDOW = 1 << 20
 _TAIL = 64 * 1024
 
 # Colours and cursor movements (ECMA-48 control sequences), which only hinder a reader.
-_CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+# OSC sequences (titles) end with BEL or ST.
+_CONTROL = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)|[@-Z\\^_])"
+)
 # What may become a control sequence or a line's end with the next bytes.
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*)?|\r)\Z")
 
@@ -36,13 +45,13 @@ class Console:
     `first` is the offset of the first byte that is still kept.
     """
 
-    def __init__(self, name: str, log: Path, address: Path, limit: int | None = None) -> None:
+    def __init__(self, name: str, log: Path, keyboard: Path, limit: int | None = None) -> None:
         self.name, self.log, self.limit = name, log, limit
         self.first = 0
-        self._address = address
-        self._socket: socket.socket | None = None
+        self._keyboard = keyboard
+        self._typing = threading.Lock()
         self._waiting: list[tuple[re.Pattern[str], Future[re.Match[str]]]] = []
-        self._glancing = False
+        self._glancing = self._ended = False
         self._closed: Exception | None = None
         self._heard = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -94,9 +103,10 @@ class Console:
 
     def write(self, data: str | bytes) -> None:
         """Type `data` at the port. A newline is sent as it is: shells want ``\\n`` or ``\\r``."""
-        if self._closed is not None:
-            raise own(self._closed)
-        self._connect().sendall(data.encode() if isinstance(data, str) else data)
+        rest = memoryview(data.encode() if isinstance(data, str) else data)
+        with self._typing:
+            while rest:
+                rest = rest[self._type(rest) :]
 
     def expect(self, pattern: str | re.Pattern[str]) -> Future[re.Match[str]]:
         """Wait for `pattern` in what comes after the last match.
@@ -104,14 +114,39 @@ class Console:
         Whoever waits may cancel the future. It fails with `ClosedError` when the VM ends.
         """
         future: Future[re.Match[str]] = Future()
-        self._waiting.append((re.compile(pattern), future))
-        loop().soon(self._look)
+        loop().soon(partial(self._wait, re.compile(pattern), future))
         return future
 
     def close(self, error: Exception) -> None:
         """The VM ended: a last look for those who wait, then `error` for them."""
         self._closed = error
         loop().soon(self._end)
+
+    def _type(self, data: memoryview) -> int:
+        """How much of `data` the FIFO took; it holds 64 KiB until the guest reads."""
+        if self._closed is not None:
+            raise own(self._closed)
+        try:
+            fifo = os.open(self._keyboard, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # ENXIO, ENOENT: QEMU has just gone
+            raise ClosedError(self.name, "QEMU reads it no longer") from None
+        try:
+            return os.write(fifo, data)
+        except BlockingIOError:
+            time.sleep(FULL)
+            return 0
+        except BrokenPipeError:
+            raise ClosedError(self.name, "QEMU reads it no longer") from None
+        finally:
+            os.close(fifo)
+
+    # On the loop's thread only
+
+    def _wait(self, pattern: re.Pattern[str], future: Future[re.Match[str]]) -> None:
+        self._waiting.append((pattern, future))
+        self._look()
+        if self._ended:
+            self._fail()
 
     def _look(self) -> None:
         self._waiting = [wait for wait in self._waiting if not self._serve(*wait)]
@@ -148,29 +183,16 @@ class Console:
         self._rest = text[end:]
 
     def _end(self) -> None:
-        assert self._closed is not None
+        self._ended = True
         self._look()
+        self._fail()
+
+    def _fail(self) -> None:
+        assert self._closed is not None
         for _pattern, future in self._waiting:
             if future.set_running_or_notify_cancel():
                 future.set_exception(own(self._closed))
         self._waiting.clear()
-        if self._socket is not None:
-            loop().remove(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
-
-    def _connect(self) -> socket.socket:
-        if self._socket is None:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(str(self._address))
-            loop().add(connection.fileno(), lambda: self._drain(connection))
-            self._socket = connection
-        return self._socket
-
-    def _drain(self, connection: socket.socket) -> None:
-        """The log has it all: what comes here only must not pile up."""
-        if not connection.recv(1 << 16, socket.MSG_DONTWAIT):
-            loop().remove(connection.fileno())
 
 
 def tidy(output: bytes) -> str:

@@ -21,6 +21,7 @@ from pyvirt.qemu.need import (
     CopiedFile,
     GivenFds,
     HostPath,
+    InputPipe,
     Need,
     Peer,
     Socketpair,
@@ -113,10 +114,17 @@ def _file(held: Held, need: TemporaryFile, directory: Path, *_: Any) -> None:
 
 
 def _path(held: Held, need: TemporaryPath, directory: Path, *_: Any) -> None:
-    path = directory / f"{need.name}{need.suffix}"
-    if need.fifo:
-        os.mkfifo(path, 0o600)
-    _supply_path(held, path)
+    _supply_path(held, directory / f"{need.name}{need.suffix}")
+
+
+def _input_pipe(held: Held, need: InputPipe, directory: Path, *_: Any) -> None:
+    path = directory / need.name
+    inward, outward = (path.with_name(f"{need.name}.{way}") for way in ("in", "out"))
+    os.mkfifo(inward, 0o600)
+    held.on_close(lambda: inward.unlink(missing_ok=True))
+    outward.symlink_to(os.devnull)
+    held.on_close(lambda: outward.unlink(missing_ok=True))
+    held.values[need.name] = str(path)
 
 
 def _copy(held: Held, need: CopiedFile, directory: Path, *_: Any) -> None:
@@ -242,6 +250,7 @@ _ACQUIRE: dict[type[Need], Callable[..., None]] = {
     Socketpair: _socketpair,
     TemporaryFile: _file,
     TemporaryPath: _path,
+    InputPipe: _input_pipe,
     CopiedFile: _copy,
     TapFds: _tap,
     GivenFds: _given,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pyvirt.errors import ClosedError, GuestError, ProtocolError
 from pyvirt.guest.carrier import Progress
@@ -16,6 +16,9 @@ from pyvirt.guest.process import CHUNK, GuestProcess
 from pyvirt.guest.protocol import Fields, Tag
 from pyvirt.guest.session import failure
 from pyvirt.running import trees
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def pieces(source: BinaryIO | bytes) -> tuple[Iterator[bytes], int | None]:
@@ -52,6 +55,21 @@ class Count:
         self.done += size
         if self._progress is not None:
             self._progress(self.done, self.total)
+
+
+def drive(flow: Generator[S, Any, T], begin: Callable[[S], Future[Any]]) -> T:
+    """Run `flow` on this thread; `begin` turns each of its steps into a future."""
+    try:
+        step = next(flow)
+        while True:
+            try:
+                value = begin(step).result()
+            except (Exception, CancelledError) as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(value)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
 
 
 def send(

@@ -245,8 +245,8 @@ def test_what_this_qemu_lacks_is_told_before_a_start():
     assert hints[2] == ("audiodev pa", "")
 
 
-def test_a_captured_port_listens_and_has_a_log():
+def test_a_captured_port_is_a_pipe_and_has_a_log():
     with running(Serial(Captured())) as lab:
         found = next(c for c in lab.qemu.cmd("query-chardev") if c["label"] == "serial0-chardev")
-        assert found["filename"].startswith("disconnected:unix:")
+        assert (found["filename"], found["frontend-open"]) == ("pipe", True)
         assert lab.path("serial0-log").read_bytes() == b""

@@ -19,6 +19,7 @@ from pyvirt.qemu.composition import Composition, Placed
 from pyvirt.qemu.need import (
     Companion,
     HostPath,
+    InputPipe,
     Need,
     Socketpair,
     TemporaryFile,
@@ -95,6 +96,11 @@ class Lab:
                 self.supplied[need.name] = str(path)
             case TemporaryPath():
                 self.supplied[need.name] = str(self.directory / f"{need.name}{need.suffix}")
+            case InputPipe():
+                path = self.directory / need.name
+                os.mkfifo(f"{path}.in")
+                os.symlink(os.devnull, f"{path}.out")
+                self.supplied[need.name] = str(path)
             case TemporaryOverlay():
                 path = self.directory / f"{need.name}.qcow2"
                 words = overlay.measure(need, self.supplied)

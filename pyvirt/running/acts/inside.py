@@ -14,6 +14,7 @@ from pyvirt.guest.process import GuestProcess
 from pyvirt.guest.result import Result
 from pyvirt.guest.traffic import Traffic, traffic
 from pyvirt.running.acts.base import BOOT, Base
+from pyvirt.running.serial_shell import SerialShell
 
 Source = bytes | str | Path | BinaryIO
 
@@ -23,6 +24,23 @@ class Inside(Base):
 
     Each waits until an agent answers, at most `boot` seconds where it takes that.
     """
+
+    def login(
+        self, user: str = "root", password: str | None = None, *, timeout: float = BOOT
+    ) -> Act[None]:
+        """Log in on the first captured serial port: the last resort, where no agent answers.
+
+        It needs a getty, or a shell, there. `run`, `put`, `get` and the others then go
+        through that shell, slowly and in small amounts; what it cannot do is refused. Until
+        the guest is reset: then log in again.
+        """
+        shell = SerialShell(self.engine.first_console())
+        yield from outcome(shell.login(user, password, timeout=timeout))
+        old = [one for one in self.engine.carriers if isinstance(one, SerialShell)]
+        for one in old:
+            self.engine.carriers.remove(one)
+            one.close()
+        self.engine.carriers.append(shell)
 
     def run(
         self,
