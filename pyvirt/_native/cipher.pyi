@@ -1,11 +1,12 @@
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from _typeshed import WriteableBuffer
 
 LIBRARIES: Final[tuple[bytes, ...]]
 IVS: Final[dict[str, int]]
 
-@disjoint_base
+__pyx_capi__: dict[str, Any]
+
 class Cipher:
     @property
     def sector(self) -> int: ...

@@ -4,6 +4,8 @@ from _typeshed import ReadableBuffer
 
 PRIVATE: Final[int]
 
+__pyx_capi__: dict[str, Any]
+
 class Columns:
     def __new__(cls, room: int) -> Columns: ...
     def __len__(self) -> int: ...

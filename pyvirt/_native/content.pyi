@@ -6,11 +6,9 @@ from _typeshed import ReadableBuffer, WriteableBuffer
 from pyvirt._native.cipher import Cipher
 from pyvirt._native.columns import Columns
 
-@disjoint_base
 class Work:
     def __new__(cls, room: int) -> Self: ...
 
-@disjoint_base
 class Content:
     def __new__(
         cls,

@@ -1,4 +1,4 @@
-from typing import Final
+from typing import Any, Final
 
 from _typeshed import ReadableBuffer
 
@@ -7,6 +7,7 @@ LIBRARIES: Final[dict[str, bytes]]
 def libraries() -> dict[str, bool]: ...
 def codec(name: str) -> int: ...
 
-@disjoint_base
+__pyx_capi__: dict[str, Any]
+
 class Unpacker:
     def unpack(self, name: str, data: ReadableBuffer, size: int) -> bytes | None: ...
