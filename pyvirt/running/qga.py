@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from attrs import define, field
 
 from pyvirt.errors import ClosedError, ProtocolError, TimedOut, UnsupportedError
-from pyvirt.guest import qga, qga_flows
+from pyvirt.guest import qga, qga_facts, qga_files, qga_flows
 from pyvirt.guest.carrier import LIMIT, Command, GuestInfo, Progress, Sink
 from pyvirt.guest.future import fail, on_cancel, settle, then
 from pyvirt.guest.process import GuestProcess
@@ -96,7 +96,7 @@ class QemuGuestAgent:
 
     def info(self) -> Future[GuestInfo]:
         """What the guest says of itself."""
-        return self._conduct(qga_flows.info())
+        return self._conduct(qga_facts.info())
 
     def run(
         self,
@@ -151,18 +151,18 @@ class QemuGuestAgent:
         """Write a file of the guest: whole under its name, or not at all. The bytes written."""
         parts, total = transfer.pieces(source)
         count = transfer.Count(progress, total)
-        return self._transfer(count, lambda: qga_flows.put(parts, path, mode, count.add))
+        return self._transfer(count, lambda: qga_files.put(parts, path, mode, count.add))
 
     def get(self, path: str, sink: BinaryIO, *, progress: Progress | None = None) -> Future[int]:
         """Read a file of the guest into `sink`. The bytes read."""
         count = transfer.Count(progress, None)
-        return self._transfer(count, lambda: qga_flows.get(path, partial(_take, count, sink)))
+        return self._transfer(count, lambda: qga_files.get(path, partial(_take, count, sink)))
 
     def put_tree(self, source: str, path: str, *, progress: Progress | None = None) -> Future[int]:
         """Copy a directory of the host to directory `path` of the guest. The bytes sent."""
         count = transfer.Count(progress, None)
         parts = trees.pack(source)
-        return self._transfer(count, lambda: qga_flows.put_tree(parts, path, _draft(), count.add))
+        return self._transfer(count, lambda: qga_files.put_tree(parts, path, _draft(), count.add))
 
     def get_tree(self, path: str, target: str, *, progress: Progress | None = None) -> Future[int]:
         """Copy directory `path` of the guest into a directory of the host. The bytes read."""
@@ -170,7 +170,7 @@ class QemuGuestAgent:
 
         def flow() -> Flow[None]:
             with tempfile.TemporaryFile() as archive:
-                yield from qga_flows.get_tree(path, _draft(), partial(_take, count, archive))
+                yield from qga_files.get_tree(path, _draft(), partial(_take, count, archive))
                 archive.seek(0)
                 trees.unpack(archive.read, target)
 
@@ -178,7 +178,7 @@ class QemuGuestAgent:
 
     def listening(self, port: int, protocol: str = "tcp") -> Future[bool]:
         """Whether something in the guest listens on `port`."""
-        return self._conduct(qga_flows.listening(port, protocol))
+        return self._conduct(qga_facts.listening(port, protocol))
 
     def fsfreeze(self) -> Future[int]:
         """Freeze the guest's file systems. How many. Until they thaw most requests fail."""

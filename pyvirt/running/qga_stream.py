@@ -14,11 +14,11 @@ from threading import RLock
 from typing import Any
 
 from pyvirt.errors import ClosedError, UnsupportedError
-from pyvirt.guest import qga_flows
+from pyvirt.guest import qga_flows, qga_live
 from pyvirt.guest.future import fail, settle
 from pyvirt.guest.process import Exit
 from pyvirt.guest.qga import PEER
-from pyvirt.guest.qga_flows import Spawned
+from pyvirt.guest.qga_live import Spawned
 from pyvirt.guest.session import Handler
 from pyvirt.qmp.flow import Flow
 
@@ -42,7 +42,7 @@ class QgaStream:
 
     def start(self, words: list[str]) -> None:
         """Start the command."""
-        self._conduct(qga_flows.spawn(words)).add_done_callback(self._started)
+        self._conduct(qga_live.spawn(words)).add_done_callback(self._started)
 
     def send(self, data: bytes) -> Future[None]:
         return self._queue(data)
@@ -78,7 +78,7 @@ class QgaStream:
             if self._cancelled:
                 self.kill(9)
         self._handler.started(self._live.pid)
-        following = qga_flows.follow(self._live, self._left.__getitem__, self._feed)
+        following = qga_live.follow(self._live, self._left.__getitem__, self._feed)
         self._conduct(following).add_done_callback(self._ended)
         self._next_input()
 
@@ -97,7 +97,7 @@ class QgaStream:
         self._handler.eof(2)
         self._handler.exited(Exit(status.get("exitcode"), status.get("signal"), duration))
         assert self._live is not None
-        removed = self._conduct(qga_flows.remove(self._live))
+        removed = self._conduct(qga_live.remove(self._live))
         removed.add_done_callback(lambda _: self._handler.over())
 
     def _lost(self, error: BaseException) -> None:
@@ -121,7 +121,7 @@ class QgaStream:
             return
         self._feeding = True
         data, future = self._input.popleft()
-        flow = qga_flows.end_input(self._live) if data is None else qga_flows.feed(self._live, data)
+        flow = qga_live.end_input(self._live) if data is None else qga_live.feed(self._live, data)
         self._conduct(flow).add_done_callback(partial(self._fed, future))
 
     def _fed(self, future: Future[None], done: Future[None]) -> None:
