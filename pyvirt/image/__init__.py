@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pyvirt.image.source import BytesSource as BytesSource
     from pyvirt.image.source import FileSource as FileSource
     from pyvirt.image.source import Source as Source
+    from pyvirt.image.untrusted import Inspection as Inspection
+    from pyvirt.image.untrusted import Reason as Reason
+    from pyvirt.image.untrusted import Verdict as Verdict
+    from pyvirt.image.untrusted import inspect_untrusted as inspect_untrusted
     from pyvirt.qemu_img.amend import KeySlot as KeySlot
     from pyvirt.qemu_img.amend import LuksAmend as LuksAmend
     from pyvirt.qemu_img.amend import Qcow2Amend as Qcow2Amend
@@ -67,6 +71,7 @@ _HOMES = {
     "image": "Image",
     "layer": "Match Reference",
     "source": "BytesSource FileSource Source",
+    "untrusted": "Inspection Reason Verdict inspect_untrusted",
 }
 #: Writing has its homes on other floors.
 _WRITES = {
