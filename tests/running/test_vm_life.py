@@ -314,3 +314,19 @@ def test_a_cpu_feature_that_qemu_does_not_know_is_said_before_a_start() -> None:
     assert str(caught.value).startswith("feature avx3 of CPU model qemu64 is not available in QEMU")
     with idle(cpus=CPU(1, "qemu64", flags=["+sse4_2", "-svm"])).start() as running:
         assert running.status() == "running"
+
+
+def test_what_a_hung_guest_is_asked_has_its_limits(tmp_path: Path) -> None:
+    with VM(memory="256M", accel="tcg").start() as running:
+        running.wait_for(agent=True)
+        running.pause()
+        for act in (running.guest_info, running.freeze, running.thaw, running.set_time):
+            with pytest.raises(TimedOut, match=r"in vm took longer than 0.1 s"):
+                act(timeout=0.1)
+        with pytest.raises(TimedOut, match="copying from /etc/passwd in vm"):
+            running.get("/etc/passwd", tmp_path / "file", timeout=0.1)
+        with pytest.raises(TimedOut, match="copying to /tmp/x in vm"):
+            running.put(b"x" * (8 << 20), "/tmp/x", timeout=0.1)
+        assert list(tmp_path.iterdir()) == []
+        running.resume()
+        assert running.run("echo on").stdout == "on\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
 from typing import TypeVar
 
 from pyvirt.errors import CommandError, UnsupportedError
@@ -41,6 +42,15 @@ class Base:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+
+    def answered(self, future: Future[T], timeout: float | None, what: str) -> Act[T]:
+        """The outcome of what the guest was asked; given up after `timeout` seconds."""
+        try:
+            answer: T = yield Within(future, timeout, f"{what} in {self.engine.vm.name}")
+        except BaseException:
+            future.cancel()
+            raise
+        return answer
 
     def agent(self, timeout: float | None = BOOT) -> Act[Carrier]:
         """The agent that answers in the guest, waited for at most `timeout` seconds."""

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pyvirt.flows.steps import Act, Within, outcome
+from pyvirt.errors import SpecError
+from pyvirt.flows.steps import Act, outcome
 from pyvirt.guest.carrier import LIMIT, Command, GuestInfo, Progress, Sink
 from pyvirt.guest.command import check_command
 from pyvirt.guest.process import GuestProcess
 from pyvirt.guest.result import Result
 from pyvirt.guest.traffic import Traffic, traffic
-from pyvirt.running.acts.base import BOOT, Base
+from pyvirt.running.acts.base import BOOT, PATIENCE, Base
 from pyvirt.running.serial_shell import SerialShell
 
 Source = bytes | str | Path | BinaryIO
@@ -96,7 +97,8 @@ class Inside(Base):
         """Start `command` in the guest, with live streams; `pty` gives it a terminal."""
         check_command(command, env)
         carrier = yield from self.agent(boot)
-        return (yield from outcome(carrier.spawn(command, env=env, cwd=cwd, user=user, pty=pty)))
+        begun = carrier.spawn(command, env=env, cwd=cwd, user=user, pty=pty)
+        return (yield from self.answered(begun, PATIENCE, "starting a command"))
 
     def put(
         self,
@@ -105,6 +107,7 @@ class Inside(Base):
         *,
         mode: int | None = None,
         progress: Progress | None = None,
+        timeout: float | None = None,
         boot: float | None = BOOT,
     ) -> Act[int]:
         """Copy into the guest: bytes, a file object, or a file or directory of the host.
@@ -117,12 +120,15 @@ class Inside(Base):
         if isinstance(source, str | Path):
             origin = Path(source)
             if origin.is_dir():
-                return (yield from outcome(carrier.put_tree(str(origin), path, progress=progress)))
+                sent = carrier.put_tree(str(origin), path, progress=progress)
+                return (yield from self.answered(sent, timeout, f"copying to {path}"))
             mode = origin.stat().st_mode & 0o7777 if mode is None else mode
             with origin.open("rb") as file:
-                return (yield from outcome(carrier.put(file, path, mode=mode, progress=progress)))
+                sent = carrier.put(file, path, mode=mode, progress=progress)
+                return (yield from self.answered(sent, timeout, f"copying to {path}"))
         mode = 0o644 if mode is None else mode
-        return (yield from outcome(carrier.put(source, path, mode=mode, progress=progress)))
+        sent = carrier.put(source, path, mode=mode, progress=progress)
+        return (yield from self.answered(sent, timeout, f"copying to {path}"))
 
     def get(
         self,
@@ -131,69 +137,88 @@ class Inside(Base):
         *,
         tree: bool = False,
         progress: Progress | None = None,
+        timeout: float | None = None,
         boot: float | None = BOOT,
     ) -> Act[int]:
         """Copy a file of the guest (with `tree`, a directory) to the host. The bytes read.
 
-        A file of the host appears whole or not at all.
+        A file of the host appears whole or not at all. It is given up after `timeout` seconds.
         """
         carrier = yield from self.agent(boot)
+        what = f"copying from {path}"
         if not isinstance(target, str | Path):
-            return (yield from outcome(carrier.get(path, target, progress=progress)))
+            got = carrier.get(path, target, progress=progress)
+            return (yield from self.answered(got, timeout, what))
         if tree:
-            return (yield from outcome(carrier.get_tree(path, str(target), progress=progress)))
+            got = carrier.get_tree(path, str(target), progress=progress)
+            return (yield from self.answered(got, timeout, what))
         draft = Path(target).with_name(f".{Path(target).name}.part")
         try:
             with draft.open("wb") as file:
-                done: int = yield carrier.get(path, file, progress=progress)
+                got = carrier.get(path, file, progress=progress)
+                done = yield from self.answered(got, timeout, what)
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
         return done
 
-    def read_text(self, path: str, encoding: str = "utf-8") -> Act[str]:
+    def read_text(
+        self, path: str, encoding: str = "utf-8", *, timeout: float | None = None
+    ) -> Act[str]:
         """A file of the guest as text."""
-        return (yield from self.read_bytes(path)).decode(encoding)
+        return (yield from self.read_bytes(path, timeout=timeout)).decode(encoding)
 
-    def read_bytes(self, path: str) -> Act[bytes]:
+    def read_bytes(self, path: str, *, timeout: float | None = None) -> Act[bytes]:
         """A file of the guest."""
         buffer = io.BytesIO()
-        yield from self.get(path, buffer)
+        yield from self.get(path, buffer, timeout=timeout)
         return buffer.getvalue()
 
     def write_text(
-        self, path: str, text: str, *, mode: int = 0o644, encoding: str = "utf-8"
+        self,
+        path: str,
+        text: str,
+        *,
+        mode: int = 0o644,
+        encoding: str = "utf-8",
+        timeout: float | None = None,
     ) -> Act[int]:
         """Write `text` to a file of the guest; the bytes written."""
-        return (yield from self.put(text.encode(encoding), path, mode=mode))
+        data = text.encode(encoding)
+        return (yield from self.put(data, path, mode=mode, timeout=timeout))
 
     def ping(self, *, timeout: float = 10.0) -> Act[float]:
         """How long the guest's agent takes to answer, in seconds."""
         carrier = yield from self.agent(timeout)
-        answer: float = yield Within(carrier.ping(), timeout, f"a ping of {self.engine.vm.name}")
-        return answer
+        return (yield from self.answered(carrier.ping(), timeout, "a ping"))
 
-    def guest_info(self) -> Act[GuestInfo]:
+    def guest_info(self, *, timeout: float | None = PATIENCE) -> Act[GuestInfo]:
         """What the guest says of itself: system, interfaces, file systems, users, time."""
         carrier = yield from self.agent()
-        return (yield from outcome(carrier.info()))
+        return (yield from self.answered(carrier.info(), timeout, "asking for facts"))
 
-    def network_statistics(self) -> Act[Mapping[str, Traffic]]:
+    def network_statistics(
+        self, *, timeout: float | None = PATIENCE
+    ) -> Act[Mapping[str, Traffic]]:
         """Bytes, packets, errors and drops of each interface, as the guest counts them."""
-        table = yield from self.run(["cat", "/proc/net/dev"], check=True)
+        table = yield from self.run(["cat", "/proc/net/dev"], check=True, timeout=timeout)
         return traffic(table.stdout)
 
-    def freeze(self) -> Act[int]:
+    def freeze(self, *, timeout: float | None = PATIENCE) -> Act[int]:
         """Freeze the guest's file systems, for a consistent snapshot. How many."""
         carrier = yield from self.agent()
-        return (yield from outcome(carrier.fsfreeze()))
+        return (yield from self.answered(carrier.fsfreeze(), timeout, "freezing"))
 
-    def thaw(self) -> Act[int]:
+    def thaw(self, *, timeout: float | None = PATIENCE) -> Act[int]:
         """Let the guest write again. How many file systems were frozen."""
         carrier = yield from self.agent()
-        return (yield from outcome(carrier.fsthaw()))
+        return (yield from self.answered(carrier.fsthaw(), timeout, "thawing"))
 
-    def set_time(self, seconds: float | None = None) -> Act[None]:
+    def set_time(
+        self, seconds: float | None = None, *, timeout: float | None = PATIENCE
+    ) -> Act[None]:
         """Set the guest's clock to `seconds` since 1970, or to the host's."""
+        if seconds is not None and not isinstance(seconds, int | float):
+            raise SpecError("seconds", "must be a number of seconds since 1970", seconds)
         carrier = yield from self.agent()
-        yield carrier.set_time(seconds)
+        yield from self.answered(carrier.set_time(seconds), timeout, "setting the clock")
