@@ -11,6 +11,7 @@ from pyvirt.errors import ChainError
 from pyvirt.image.budget import Budget
 from pyvirt.image.detect import detect
 from pyvirt.image.formats import format_module
+from pyvirt.image.formats.parent import check_parent
 from pyvirt.image.layer import Layer, Reference
 from pyvirt.image.policy import Policy, Request, Trail, request
 from pyvirt.image.source import Source, name_of
@@ -46,7 +47,9 @@ class Opener:
                 raise ChainError(wanted.path, "is its own backing image", trail.names)
             seen.add(_identity(source))
             trail = trail.to(wanted, name_of(source))
+            above = layer
             layer = self.layer(source, wanted.format or detect(source)[0].format, trail)
+            check_parent(above, layer)
             yield layer
 
     def _open(self, wanted: Request) -> Source:

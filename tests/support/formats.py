@@ -118,7 +118,7 @@ def pieces(layer: Layer) -> Iterator[tuple[int, bytes | None]]:
             source = layer.sources[extent.file]
             if extent.compressed:
                 stored = source.pread(extent.stored, extent.host)
-                yield extent.start, layer.inflate(stored, layer.block)[: extent.length]
+                yield extent.start, layer.inflate(stored, extent.length)
             else:
                 yield extent.start, source.pread(extent.length, extent.host)
     assert end == layer.size
@@ -151,6 +151,8 @@ def ours(layer: Layer) -> list[tuple[int, int, bool, int | None]]:
 
 
 def _join(joined: list[Any], start: int, length: int, data: bool, place: int | None) -> None:
+    if not length:
+        return
     if not data:
         place = None
     if joined:

@@ -200,11 +200,18 @@ class BlockLayer:
         budget: Budget,
         references: tuple[Reference, ...] = (),
         inflate: Callable[[bytes, int], bytes] | None = None,
+        identity: str | None = None,
+        parent_identity: str | None = None,
+        preallocated: bool = False,
     ) -> None:
         self.format = map.place.format
         self.size, self.block, self.info = size, map.block, info
         self.sources: tuple[Source, ...] = (map.source,)
         self.references = references
+        #: What images made over this one call it, and what this one calls its parent.
+        self.identity, self.parent_identity = identity, parent_identity
+        #: Blocks that nobody wrote to may be holes of the file.
+        self.preallocated = preallocated
         self._map, self._budget, self._inflate = map, budget, inflate
 
     def extents(self, start: int = 0, stop: int | None = None) -> Extents:
@@ -242,12 +249,22 @@ class DividedLayer(BlockLayer):
         sector: int = SECTOR,
         budget: Budget,
         references: tuple[Reference, ...] = (),
+        identity: str | None = None,
+        parent_identity: str | None = None,
     ) -> None:
         """`bitmap` finds that of a block by its first byte and by what its entry says.
 
         `big` is the order of the bits; sectors whose bit is not set are absent.
         """
-        super().__init__(map, size, info, budget=budget, references=references)
+        super().__init__(
+            map,
+            size,
+            info,
+            budget=budget,
+            references=references,
+            identity=identity,
+            parent_identity=parent_identity,
+        )
         self._bitmap, self._big, self._sector = bitmap, big, sector
 
     def _extents(self, start: int, stop: int) -> Extents:

@@ -21,9 +21,18 @@ class FlatLayer:
     block = SECTOR
     references: tuple[Reference, ...] = ()
 
-    def __init__(self, format: str, source: Source, size: int, info: Any, budget: Budget) -> None:
+    def __init__(
+        self,
+        format: str,
+        source: Source,
+        size: int,
+        info: Any,
+        budget: Budget,
+        identity: str | None = None,
+    ) -> None:
         self.format, self.size, self.info = format, size, info
         self.sources = (source,)
+        self.identity = identity
         self._budget = budget
 
     def extents(self, start: int = 0, stop: int | None = None) -> Extents:

@@ -111,6 +111,9 @@ def open(source: Source, *, budget: Budget, siblings: Siblings) -> BlockLayer:
         header,
         budget=budget,
         references=_references(header),
+        identity=str(header.uuid_image),
+        parent_identity=str(header.uuid_link) if header.differencing else None,
+        preallocated=header.image_type == STATIC,
     )
 
 

@@ -25,6 +25,7 @@ from pyvirt.image.formats.blocks import (
     OneTable,
 )
 from pyvirt.image.formats.flat import FlatLayer
+from pyvirt.image.formats.parent import posix
 from pyvirt.image.layer import Layer, Match, Reference, Siblings
 from pyvirt.image.source import Source, exactly, name_of
 from pyvirt.image.structure import Fault, Place, at, divided, power_of_two
@@ -134,7 +135,7 @@ def open(source: Source, *, budget: Budget, siblings: Siblings) -> Layer:
     info = _footer(place, source)
     place.check(info.footer, _footer_faults(info.footer, source.size))
     if info.footer.disk_type == FIXED:
-        return FlatLayer("vpc", source, info.footer.size, info, budget)
+        return FlatLayer("vpc", source, info.footer.size, info, budget, str(info.footer.unique_id))
     return _sparse(place, source, info, budget)
 
 
@@ -184,7 +185,13 @@ def _sparse(place: Place, source: Source, info: Info, budget: Budget) -> BlockLa
         raise place.wrong(header, "checksum", str(checksum(data, 36)))
     info = evolve(info, header=header, parent_locators=tuple(_locators(place, source)))
     if footer.disk_type == DYNAMIC:
-        return BlockLayer(_map(place, source, header, DATA), footer.size, info, budget=budget)
+        return BlockLayer(
+            _map(place, source, header, DATA),
+            footer.size,
+            info,
+            budget=budget,
+            identity=str(footer.unique_id),
+        )
     return _differencing(place, source, info, header, budget)
 
 
@@ -224,6 +231,8 @@ def _differencing(
         big=True,
         budget=budget,
         references=tuple(_parents(source, info, header)),
+        identity=str(info.footer.unique_id),
+        parent_identity=str(header.parent_unique_id),
     )
 
 
@@ -245,6 +254,7 @@ def _parents(source: Source, info: Info, header: DynamicHeader) -> Iterator[Refe
     for one in sorted(known, key=lambda one: order[one.platform_code]):
         data = exactly(source, one.platform_data_length, one.platform_data_offset, "locator")
         text = data.decode("utf-8" if one.platform_code == b"MacX" else "utf-16-le", "replace")
-        yield Reference("backing", text.rstrip("\0"), "vpc")
+        name = text.rstrip("\0")
+        yield Reference("backing", posix(name) if one.platform_code == b"W2ru" else name, "vpc")
     if header.parent_unicode_name:
         yield Reference("backing", header.parent_unicode_name, "vpc")

@@ -22,6 +22,7 @@ from pyvirt.image.formats.blocks import (
     Map,
     OneTable,
 )
+from pyvirt.image.formats.parent import posix
 from pyvirt.image.formats.vhdx_header import BAT_REGION, METADATA_REGION, MIB, SIGNATURE, Region
 from pyvirt.image.formats.vhdx_metadata import Metadata, metadata
 from pyvirt.image.layer import Match, Reference, Siblings
@@ -80,10 +81,11 @@ def _layer(place: Place, source: Source, info: Info, budget: Budget) -> BlockLay
         reserved=_RESERVED,
         period=about.chunk_ratio,
     )
+    identity = str(info.header.data_write_guid)
     table = OneTable(info.bat.file_offset, 8)
     map = Map(place, source, rule, about.block_size, 8, table, period=about.chunk_ratio)
     if not about.has_parent:
-        return BlockLayer(map, about.virtual_disk_size, info, budget=budget)
+        return BlockLayer(map, about.virtual_disk_size, info, budget=budget, identity=identity)
     return DividedLayer(
         map,
         about.virtual_disk_size,
@@ -93,6 +95,8 @@ def _layer(place: Place, source: Source, info: Info, budget: Budget) -> BlockLay
         sector=about.logical_sector_size,
         budget=budget,
         references=_references(about),
+        identity=identity,
+        parent_identity=about.parent_locator.get("parent_linkage", "").strip("{}").lower(),
     )
 
 
@@ -120,5 +124,7 @@ class _Bitmaps:
 def _references(about: Metadata) -> tuple[Reference, ...]:
     """The parent's names, the relative one first, since it survives moving both files."""
     keys = ("relative_path", "volume_path", "absolute_win32_path")
-    names = [about.parent_locator[key] for key in keys if key in about.parent_locator]
-    return tuple(Reference("backing", name, "vhdx") for name in names)
+    names = [(key, about.parent_locator[key]) for key in keys if key in about.parent_locator]
+    return tuple(
+        Reference("backing", posix(name) if key == keys[0] else name, "vhdx") for key, name in names
+    )

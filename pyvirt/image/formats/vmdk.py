@@ -40,7 +40,7 @@ from pyvirt.image.formats.vmdk_extent import (
     sparse_extent,
     sparse_header,
 )
-from pyvirt.image.layer import Layer, Match, Reference, Siblings
+from pyvirt.image.layer import Match, Reference, Siblings
 from pyvirt.image.source import Source, exactly, name_of
 from pyvirt.image.structure import Place, divided
 
@@ -110,7 +110,8 @@ class VmdkLayer:
         budget: Budget,
     ) -> None:
         self.size, self.info, self.references = size, info, references
-        self._source, self._find, self._budget = source, parts, budget
+        self.name = name_of(source)
+        self._find, self._budget = parts, budget
 
     @cached_property
     def _parts(self) -> Sequence[Part]:
@@ -153,24 +154,21 @@ class VmdkLayer:
         first, stored = int.from_bytes(data[:8], "little"), int.from_bytes(data[8:12], "little")
         whole = min(size, (header.capacity - first) * SECTOR)
         if len(data) < MARKER or whole <= 0 or stored > len(data) - MARKER:
-            raise ImageError(
-                name_of(self._source), "has a wrong grain marker", format="vmdk", found=first
-            )
+            raise ImageError(self.name, "has a wrong grain marker", format="vmdk", found=first)
         return zlib_stream(data[MARKER : MARKER + stored], whole).ljust(size, b"\0")
 
-    def check_parent(self, parent: Layer) -> None:
-        """Raise `ImageError` unless `parent` is what it was when this image was made."""
-        mine = self.info.descriptor
-        theirs = parent.info.descriptor if isinstance(parent, VmdkLayer) else None
-        if mine is not None and (theirs is None or theirs.cid != mine.parent_cid):
-            raise ImageError(
-                name_of(self._source),
-                "has a parent that was changed or is another one",
-                format="vmdk",
-                table="descriptor",
-                found=f"CID {theirs.cid:08x}" if theirs else parent.format,
-                expected=f"CID {mine.parent_cid:08x}",
-            )
+    @property
+    def identity(self) -> str | None:
+        """What images made over this one call it."""
+        about = self.info.descriptor
+        return f"CID {about.cid:08x}" if about else None
+
+    @property
+    def parent_identity(self) -> str | None:
+        """What this image calls its parent."""
+        about = self.info.descriptor
+        named = about is not None and about.parent_file_name_hint is not None
+        return f"CID {about.parent_cid:08x}" if about and named else None
 
 
 def probe(head: bytes, size: int, tail: bytes) -> Match | None:
