@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -22,18 +20,16 @@ from pyvirt.qemu.capabilities import Capabilities
 from pyvirt.qemu.composition import Placed
 from pyvirt.qemu.need import Need
 from pyvirt.qmp.event import Event
-from pyvirt.qmp.flow import Command, Pause, Until
 from pyvirt.running.accel import Accelerator
 from pyvirt.running.console import Console, tidy
-from pyvirt.running.events import Past
 from pyvirt.running.exit import VMExit, judge, panic, tail, telling
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.held import Held, acquire
 from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.loop import loop
-from pyvirt.running.monitor import Monitor
 from pyvirt.running.process import Exit, Process
 from pyvirt.running.relay import Relay
+from pyvirt.running.talk import PowerEvents, VMMonitor
 from pyvirt.running.waits import aside, within
 from pyvirt.vm import VM
 
@@ -366,40 +362,6 @@ class Engine:
             self.release(name)
         self.temporary.close()
         self._closed = True
-
-
-class VMMonitor(Monitor):
-    """The monitor of a VM: its flows may also yield what the engine begins."""
-
-    def __init__(self, engine: Engine, sock: socket.socket, **how: Any) -> None:
-        self.engine = engine
-        super().__init__(sock, **how)
-
-    def _begin(self, step: Any, past: Past) -> Future[Any]:
-        if isinstance(step, Command | Until | Pause):
-            return super()._begin(step, past)
-        return self.engine.begin(step)
-
-    def await_ready(self, timeout: float) -> None:
-        """Wait until QEMU's main loop answers; its commands are known from the probe."""
-        self._wait(self.ready, timeout, f"the start of {self.engine.vm.binary}")
-        self.learn(self.engine.capabilities.schema)
-
-    def listen(self, listener: PowerEvents) -> None:
-        """Tell `listener` of the events it names, from now on."""
-        self._hub.add(listener)
-
-
-class PowerEvents:
-    """Hears the events that end what runs in the guest."""
-
-    names = ("SHUTDOWN", "RESET", "GUEST_PANICKED", "WATCHDOG")
-
-    def __init__(self, heard: Callable[[Event], None]) -> None:
-        self.offer = heard
-
-    def end(self, error: PyvirtError, expected: bool) -> None:
-        """The monitor is gone; QEMU's process tells the rest."""
 
 
 def _answers(carrier: Carrier) -> bool:

@@ -15,10 +15,11 @@ from pyvirt.qemu.render import argv
 from pyvirt.qmp.flow import Command
 from pyvirt.running.accel import choose
 from pyvirt.running.agents import connect
-from pyvirt.running.engine import Engine, VMMonitor
+from pyvirt.running.engine import Engine
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.probe import probe
 from pyvirt.running.process import spawn
+from pyvirt.running.talk import VMMonitor
 from pyvirt.vm import VM
 
 
