@@ -7,6 +7,8 @@ import re
 _PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 _LOCK = re.compile(r'Failed to (?:get|lock) (?:shared )?(?:"([a-z ]+)" lock|byte \d+)')
 
+_HELD = re.compile(r"Is another process using the image \[(.*)\]\?")
+
 
 def fraction(printed: bytes | bytearray) -> float | None:
     """The last ``(12.34/100%)`` in what ``-p`` printed, from 0 to 1; None when there is none."""
@@ -14,9 +16,12 @@ def fraction(printed: bytes | bytearray) -> float | None:
     return min(1.0, float(found[-1]) / 100) if found else None
 
 
-def held(words: str) -> bool:
-    """Whether it failed because another process holds an image."""
-    return _LOCK.search(words) is not None
+def held(words: str) -> str | None:
+    """The image that another process holds, if that is why it failed; "" when it does not say."""
+    if _LOCK.search(words) is None:
+        return None
+    named = _HELD.search(words)
+    return named[1] if named else ""
 
 
 def transient(words: str) -> bool:

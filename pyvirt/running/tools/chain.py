@@ -10,6 +10,8 @@ from pyvirt.disk.node import BlockNode
 from pyvirt.disk.secret import Secret
 from pyvirt.errors import ImageError
 from pyvirt.fields import frozen
+from pyvirt.image.detect import detect
+from pyvirt.image.source import FileSource
 from pyvirt.qemu_img.call import node
 from pyvirt.qemu_img.calls import Backing
 from pyvirt.running.tools.described import info_of
@@ -40,12 +42,14 @@ def below(work: Work, path: Path, format: str) -> Below | None:
     name = info.get("backing-filename")
     if not name or _is_elsewhere(name):
         return None
+    # From the directory of the link that may lead here, as QEMU does it.
+    lower = Path(os.path.abspath(path.parent / name))
+    if format == "qed" and "backing-filename-format" not in info:
+        return Below(lower, Backing(name, _not_raw(lower)))
     if "backing-filename-format" not in info:
         reason = f"does not say the format of its backing image {name}; an unsafe rebase says it"
         raise ImageError(path, reason, format=format)
-    named = Backing(name, info["backing-filename-format"])
-    # From the directory of the link that may lead here, as QEMU does it.
-    return Below(Path(os.path.abspath(path.parent / name)), named)
+    return Below(lower, Backing(name, info["backing-filename-format"]))
 
 
 def image_node(
@@ -70,6 +74,15 @@ def image_node(
         return node(path, format, key, own)
     beneath = image_node(work, lower.path, lower.format, trail=(*trail, path))
     return Format(format, own, backing=beneath, key=key)
+
+
+def _not_raw(path: Path) -> str:
+    """The format by content: QED can say no more of it than that it is not raw."""
+    with FileSource(path) as source:
+        for match in detect(source):
+            if match.format != "raw":
+                return match.format
+    raise ImageError(path, "is in no known format, and by the image above it is not raw")
 
 
 def _is_elsewhere(name: str) -> bool:

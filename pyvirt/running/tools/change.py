@@ -161,7 +161,10 @@ def amend(
     `force` is for what may lose data: to erase the last passphrase, or to set one in a slot
     that is in use.
     """
-    target, secret, changes = absolute(path), secret_of(key), amendment(format, options)
+    target, secret = absolute(path), secret_of(key)
+    if isinstance(name := options.get("data_file"), str | os.PathLike):
+        options["data_file"] = str(target.parent / name)  # As `create` records it.
+    changes = amendment(format, options)
 
     def act(work: Work) -> Written:
         with Place(work, target, format) as place:

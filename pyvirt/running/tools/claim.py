@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -44,6 +45,12 @@ class Claim:
         self._take([_DOES + _WRITE, _DOES + _RESIZE, _BARS + _READ])
         self._check([_DOES + each for each in _ALL])
         self._check([_BARS + each for each in _ALL])
+
+    def together(self) -> None:
+        """Others may read it again."""
+        for place in (_DOES + _WRITE, _DOES + _RESIZE, _BARS + _READ):
+            with suppress(OSError):
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, place))
 
     def _take(self, places: Iterable[int]) -> None:
         for place in places:

@@ -34,6 +34,8 @@ class Draft:
 
     def __init__(self, target: Path, *, replace: bool, scattered: bool = False) -> None:
         self.target = Path(os.path.realpath(target))  # A link stays, and leads to the new file.
+        if not self.target.parent.is_dir():
+            raise FileNotFoundError(2, "No such directory", str(self.target.parent))
         self._replace, self._scattered = replace, scattered
         self._stack = ExitStack()
         if not replace and os.path.lexists(target):
@@ -68,7 +70,10 @@ class Draft:
         sync(path)
         if self._replace:
             with suppress(FileNotFoundError):
-                _inherit(path, target.stat())
+                old = target.stat()
+                _inherit(path, old)
+                # What was left to do on the old file is void.
+                unfinished(target, old.st_ino).unlink(missing_ok=True)
             os.replace(path, target)
             return
         try:
@@ -105,6 +110,11 @@ def beside(target: Path) -> str:
     """A name for something in the making of `target`, which nobody else has."""
     kept = os.fsencode(target.name)[:_NAME].decode("utf-8", "ignore")
     return f".{kept}.{secrets.token_hex(4)}.part"
+
+
+def unfinished(target: Path, inode: int) -> Path:
+    """Where the journal of a change lies that must be finished, of this very file."""
+    return target.with_name(f".{target.name}.{inode:x}.redo")
 
 
 def copy(source: Path, target: Path) -> None:

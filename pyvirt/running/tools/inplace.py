@@ -4,6 +4,8 @@
 - qcow2, LUKS, and raw as the base of a commit: through a journal.
 - All else (QED, and preallocation, which writes whole new images): on a copy, which then
   takes the image's place.
+
+The external data file of a qcow2 image holds no metadata, and is written directly.
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ class Place:
     def directly(self, act: Act) -> None:
         """Have `act` write to the file itself; at a failure, take away what it added."""
         size = self.path.stat().st_size
+        self.claim.close()  # QEMU takes its own locks.
         try:
             act(bytes_of(self.path))
         except BaseException:

@@ -2,8 +2,9 @@
 
 While ``qemu-img`` works, everything it writes goes into a journal: a qcow2 image beside the
 file, over the file's bytes, which it only reads. Once it has succeeded, the journal is
-complete, is renamed to ``.NAME.INODE.redo`` (the point of no return), and what is in it is into the file. Doing that twice does no harm: whoever finds a journal of that name, because
-the host lost power or this process was killed, finishes the work first.
+complete, is renamed to ``.NAME.INODE.redo`` (the point of no return), and what is in it is
+copied into the file. Doing that twice does no harm: whoever finds a journal of that name,
+because the host lost power or this process was killed, finishes the work first.
 
 So a change costs what it changes, however large the image is.
 """
@@ -26,7 +27,7 @@ from pyvirt.qemu_img import calls
 from pyvirt.qemu_img.options import Qcow2Options
 from pyvirt.running.keeper import forget, keep
 from pyvirt.running.tools.claim import Claim
-from pyvirt.running.tools.draft import beside, sync, sync_directory
+from pyvirt.running.tools.draft import beside, sync, sync_directory, unfinished
 from pyvirt.running.tools.writing import Work
 
 _PIECE = 1 << 20
@@ -102,12 +103,13 @@ def recover(work: Work, target: Path, claim: Claim) -> bool:
     claim.alone()
     with work.unstoppable():
         _redo(work, target, redo, size)
+    claim.together()
     return True
 
 
 def redo_of(target: Path) -> Path:
     """Where the journal of a change that must be finished lies: of this very file."""
-    return target.with_name(f".{target.name}.{target.stat().st_ino:x}.redo")
+    return unfinished(target, target.stat().st_ino)
 
 
 def bytes_of(path: Path) -> BlockNode:

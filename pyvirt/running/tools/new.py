@@ -28,6 +28,7 @@ from pyvirt.running.tools.given import (
     size_of,
     source_of,
 )
+from pyvirt.running.tools.inplace import Place
 from pyvirt.running.tools.writing import Progress, Work, Writing, write
 
 
@@ -47,13 +48,12 @@ def create(
     `options` are those of the format (`cluster_size`, `preallocation`, `encrypt`, ...): see
     `pyvirt.image.Qcow2Options` and its siblings, which may be given as the `format` instead.
     """
-    chosen = options_of(format, options)
+    target, chosen = absolute(path), _placed(options_of(format, options), path)
     bytes_ = None if size is None else size_of(size)
     below = backing_of(backing, backing_format)
     if bytes_ is None and below is None:
         raise SpecError("size", "must be given", None)
     chosen.check(bytes_, None if below is None else below.name)
-    target = absolute(path)
 
     def act(work: Work) -> Written:
         with _New(work, target, chosen, overwrite) as new:
@@ -91,7 +91,7 @@ def convert(
     `target` is written in place, and needs `overwrite`.
     """
     how = Copying(**{name: options.pop(name) for name in COPYING if name in options})
-    chosen = options_of(format, options)
+    chosen = _placed(options_of(format, options), target)
     from_ = source_of(source, source_format, key)
     name = str(source) if not isinstance(source, BlockNode) else f"the {source.driver} node"
     below = backing_of(backing, backing_format)
@@ -132,6 +132,7 @@ def compact(
     target = absolute(path)
 
     def act(work: Work) -> Written:
+        Place(work, target, "qcow2").close()
         info = info_of(work, target, "qcow2")
         options, below, bitmaps = _kept(target, info)
         how = Copying(compress=compress, bitmaps=bitmaps)
@@ -142,6 +143,13 @@ def compact(
             return new.finish(info["virtual-size"])
 
     return write(Work(f"compacting {target.name}", progress), act)
+
+
+def _placed(options: CreateOptions, path: PathLike) -> CreateOptions:
+    """With the whole name of a data file: QEMU looks for others from where it runs itself."""
+    if isinstance(options, Qcow2Options) and options.data_file is not None:
+        return attrs.evolve(options, data_file=str(absolute(path).parent / options.data_file))
+    return options
 
 
 class _New:

@@ -166,8 +166,9 @@ def write(work: Work, act: Callable[[Work], T]) -> Writing[T]:
 
 
 def _fault(call: Call, end: str, words: str) -> Exception:
-    if held(words):
-        return HeldError(" or ".join(call.names.values()) or "an image of it")
+    holds = held(words)
+    if holds is not None:
+        return HeldError(call.names.get(holds, holds) or " or ".join(call.names.values()))
     return ToolError(PROGRAM, call.verb, end, call.plain(words))
 
 
