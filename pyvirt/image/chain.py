@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from attrs import frozen
 
-from pyvirt.errors import ChainError
+from pyvirt.errors import ChainError, ImageInUse
 from pyvirt.image.budget import Budget
 from pyvirt.image.detect import detect
 from pyvirt.image.formats import format_module
 from pyvirt.image.formats.parent import check_parent
+from pyvirt.image.holders import writers
 from pyvirt.image.layer import Layer, Reference
 from pyvirt.image.policy import Policy, Request, Trail, request
 from pyvirt.image.source import Source, name_of
@@ -53,7 +55,11 @@ class Opener:
             yield layer
 
     def _open(self, wanted: Request) -> Source:
-        return self.own(self.policy.open(wanted))
+        source = self.own(self.policy.open(wanted))
+        held = writers(source)
+        if held is not None:
+            warnings.warn(ImageInUse(name_of(source), str(held)), stacklevel=2)
+        return source
 
 
 def backing_of(layer: Layer) -> Reference | None:

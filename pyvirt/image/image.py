@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -13,12 +14,13 @@ from typing import Any
 
 from pyvirt._native.columns import Columns
 from pyvirt._native.content import Content
-from pyvirt.errors import ImageError, UnsupportedError
+from pyvirt.errors import ImageError, ImageInUse, UnsupportedError
 from pyvirt.image.budget import Budget
 from pyvirt.image.chain import Opener, backing_of
 from pyvirt.image.content import PIECE, File, flat, packed, pieces, stored_ranges
 from pyvirt.image.detect import detect
 from pyvirt.image.extents import Extents
+from pyvirt.image.holders import writers
 from pyvirt.image.layer import Layer, Match
 from pyvirt.image.measure import Measurement, Statistics, Target, measured
 from pyvirt.image.names import absolute
@@ -32,6 +34,9 @@ class Image:
     `trust` says which other files it may make us open (backing images, data files, extents):
     none unless the caller allows it; see `pyvirt.image.policy`. Without `format` the content
     decides, and `matches` tells what else it could be.
+
+    `held` tells which processes may be writing the image meanwhile, with a warning `ImageInUse`:
+    what is read then may be torn. A guest that is paused or shut down gives whole answers.
 
         with Image("disk.qcow2") as image:
             for extent in image.extents():
@@ -62,9 +67,12 @@ class Image:
             self._active = self.layer
             if snapshot is not None:
                 self.layer = _snapshot(self.layer, snapshot)
+            self.held = writers(self.source)
         except BaseException:
             self.close()
             raise
+        if self.held is not None:
+            warnings.warn(ImageInUse(self.name, str(self.held)), stacklevel=2)
 
     def _source(self, file: Any) -> Source:
         if isinstance(file, str | os.PathLike | int):
