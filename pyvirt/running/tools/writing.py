@@ -53,6 +53,7 @@ class Writing(Future[T]):
     def finish_cancelled(self) -> None:
         """Nothing is left of it."""
         super().cancel()
+        self.set_running_or_notify_cancel()  # or nobody who waits would hear of it
 
 
 class Work:
