@@ -70,8 +70,8 @@ class Captured(Backend):
     QEMU writes the file that the need ``<name>-log`` supplies; `logfile` keeps it. Whoever
     wants to type writes to the FIFO ``<name>-input.in``: not a socket, because QEMU logs some
     bytes twice while a connection's buffer is full (measured on 7.2.22, where 280 unread
-    bytes fill it; `qemu_chr_write_buffer` in chardev/char.c takes EAGAIN for an end). Of a temporary file only the last `limit` bytes are
-    kept: a guest may write for ever.
+    bytes fill it; `qemu_chr_write_buffer` in chardev/char.c takes EAGAIN for an end). Of a
+    temporary file only the last `limit` bytes are kept: a guest may write for ever.
     """
 
     limit: int = field(default=64 << 20, converter=fields.to_size, validator=fields.positive)

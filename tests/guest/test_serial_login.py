@@ -17,7 +17,10 @@ from pyvirt.errors import ClosedError
 pytestmark = [needs_qemu, pytest.mark.timeout(300)]
 
 PASSWORD = "secret word"
-HASH = "$6$pyvirt$2t11T8VE1Ki/1uPsC2U4sH.tnkhzbuZX1BEeMhk9K5i3DrRdW.4e6ezbaBymQx6iI4sunR/oLTR.whC4RGzq.."
+HASH = (
+    "$6$pyvirt$2t11T8VE1Ki/1uPsC2U4sH.tnkhzbuZX1BEeMhk9K5i3DrRdW"
+    ".4e6ezbaBymQx6iI4sunR/oLTR.whC4RGzq.."
+)
 
 GUEST = Guest(
     init="setsid getty -L 115200 ttyS0 vt100 &",
