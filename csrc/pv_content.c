@@ -228,3 +228,72 @@ size_t pv_content_differs(const uint8_t *a, const uint8_t *b, size_t size)
         at++;
     return at;
 }
+
+/* -- Comparing ------------------------------------------------------------------------------- */
+
+static int has_data(const pv_columns *map, size_t i)
+{
+    return i < map->count && map->flags[i] & PV_ALLOCATED && !(map->flags[i] & PV_ZERO);
+}
+
+static uint32_t file_of(const pv_side *side, size_t i)
+{
+    return side->same[side->first[side->map->depth[i]] + side->map->file[i]];
+}
+
+/* Whether extents i and j, which both have data, are the same bytes of the same file. */
+static int shared(const pv_side *a, size_t i, const pv_side *b, size_t j)
+{
+    const pv_columns *x = a->map, *y = b->map;
+    const uint8_t kind = PV_COMPRESSED | PV_ENCRYPTED;
+
+    if (file_of(a, i) != file_of(b, j) || (x->flags[i] ^ y->flags[j]) & kind)
+        return 0;
+    if (x->flags[i] & PV_COMPRESSED)
+        return x->host[i] == y->host[j] && x->start[i] == y->start[j] &&
+               x->length[i] == y->length[j];
+    return x->host[i] - x->start[i] == y->host[j] - y->start[j];
+}
+
+static uint64_t end_of(const pv_columns *map, size_t i, uint64_t most)
+{
+    const uint64_t end = i < map->count ? map->start[i] + map->length[i] : most;
+    return end < most ? end : most;
+}
+
+pv_status pv_content_suspects(const pv_side *a, const pv_side *b, uint64_t end, pv_columns *to)
+{
+    size_t i = 0, j = 0;
+
+    for (uint64_t at = 0; at < end;) {
+        const uint64_t x = end_of(a->map, i, end), y = end_of(b->map, j, end);
+        const uint64_t stop = x < y ? x : y;
+        const int one = has_data(a->map, i), other = has_data(b->map, j);
+        pv_status status = PV_OK;
+
+        if ((one || other) && !(one && other && shared(a, i, b, j)))
+            status = pv_columns_add(to, at, stop - at, 0, (uint8_t)(one | other << 1), 0, 0);
+        if (status != PV_OK)
+            return status;
+        at = stop;
+        i += i < a->map->count && x == stop;
+        j += j < b->map->count && y == stop;
+    }
+    return PV_OK;
+}
+
+pv_status pv_content_changes(const uint8_t *a, const uint8_t *b, size_t size, uint64_t guest,
+                             pv_columns *to)
+{
+    enum { SECTOR = 512 };
+
+    for (size_t at = 0; at < size; at += SECTOR) {
+        const size_t step = size - at < SECTOR ? size - at : SECTOR;
+        if (memcmp(a + at, b + at, step) != 0) {
+            const pv_status status = pv_columns_add(to, guest + at, step, 0, 0, 0, 0);
+            if (status != PV_OK)
+                return status;
+        }
+    }
+    return PV_OK;
+}

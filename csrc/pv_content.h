@@ -69,6 +69,22 @@ pv_status pv_origin_read(const pv_origin *origin, uint8_t *to, size_t size, uint
 pv_status pv_origin_unpack(const pv_origin *origin, const pv_work *work, uint64_t host,
                            uint32_t stored, uint8_t *to, pv_where *where);
 
+/* One of two contents that are compared: its map, and numbers that are equal where files are
+ * the same, as `first` counts them. */
+typedef struct {
+    const pv_columns *map;
+    const uint32_t *first;
+    const uint32_t *same;
+} pv_side;
+
+/* The parts of guest bytes [0, end) that may differ, as far as the maps tell: not those that
+ * are zeros on both sides, or the same bytes of the same file. Flag 1: `a` has data; 2: `b`. */
+pv_status pv_content_suspects(const pv_side *a, const pv_side *b, uint64_t end, pv_columns *to);
+
+/* Add the sectors in which `a` and `b`, both guest bytes from `guest` on, differ. */
+pv_status pv_content_changes(const uint8_t *a, const uint8_t *b, size_t size, uint64_t guest,
+                             pv_columns *to);
+
 /* The length of the run of zeros (`*zero` is 1) or of other bytes that `data` begins with, in
  * steps of 4096 bytes. */
 size_t pv_content_run(const uint8_t *data, size_t size, int *zero);

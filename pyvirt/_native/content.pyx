@@ -13,7 +13,7 @@ from pyvirt._native.cipher cimport Cipher, decrypted
 from pyvirt._native.columns cimport (PV_CORRUPT, PV_IO, PV_OK, Columns, Reader, pv_columns,
                                      pv_reader, pv_status, pv_where)
 from pyvirt._native.unpack cimport Unpacker, unpacked
-from pyvirt.errors import ImageError
+from pyvirt.errors import BudgetError, ImageError
 
 cdef extern from "pv_content.h" nogil:
     enum:
@@ -46,6 +46,12 @@ cdef extern from "pv_content.h" nogil:
                               size_t *, size_t *, pv_where *)
     pv_status pv_origin_unpack(const pv_origin *, const pv_work *, uint64_t, uint32_t, uint8_t *,
                                pv_where *)
+    ctypedef struct pv_side:
+        const pv_columns *map
+        const uint32_t *first
+        const uint32_t *same
+    pv_status pv_content_suspects(const pv_side *, const pv_side *, uint64_t, pv_columns *)
+    pv_status pv_content_changes(const uint8_t *, const uint8_t *, size_t, uint64_t, pv_columns *)
     size_t pv_content_run(const uint8_t *, size_t, int *)
     size_t pv_content_differs(const uint8_t *, const uint8_t *, size_t)
 
@@ -347,6 +353,47 @@ cdef class Content:
                              offset=where.offset)
         where.table = 0
         reader.fail(status, where, {0: "data"})
+
+
+cdef class Side:
+    """A map, with numbers that tell which of its files are the same."""
+    cdef pv_side raw
+    cdef object owners
+
+    def __cinit__(self, Columns columns, first, same):
+        """`first` and `same` are packed uint32: the first file of each depth, and a number for
+        each file."""
+        self.owners = (columns, bytes(first), bytes(same))
+        self.raw.map = &columns.raw
+        self.raw.first = <const uint32_t *><char *>self.owners[1]
+        self.raw.same = <const uint32_t *><char *>self.owners[2]
+
+    def suspects(self, Side other, uint64_t end, Columns to):
+        """Fill `to` with what may differ up to byte `end`; flag 1: this has data, 2: `other`."""
+        cdef pv_status status
+        with nogil:
+            status = pv_content_suspects(&self.raw, &other.raw, end, &to.raw)
+        if status != PV_OK:
+            raise BudgetError("the extents", to.raw.room * 29)
+
+
+def changes(a, b, uint64_t guest, Columns to):
+    """Add the sectors in which two buffers of one size, guest bytes from `guest` on, differ."""
+    cdef Py_buffer one, other
+    cdef pv_status status
+    PyObject_GetBuffer(a, &one, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(b, &other, PyBUF_SIMPLE)
+        try:
+            with nogil:
+                status = pv_content_changes(<const uint8_t *>one.buf, <const uint8_t *>other.buf,
+                                            min(one.len, other.len), guest, &to.raw)
+        finally:
+            PyBuffer_Release(&other)
+    finally:
+        PyBuffer_Release(&one)
+    if status != PV_OK:
+        raise BudgetError("the differences", to.raw.room * 29)
 
 
 def zeros(data):

@@ -7,17 +7,14 @@ import os
 import warnings
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
 from pyvirt._native.columns import Columns
-from pyvirt._native.content import Content
 from pyvirt.errors import ImageError, ImageInUse, UnsupportedError
 from pyvirt.image.budget import Budget
 from pyvirt.image.chain import Opener, backing_of
-from pyvirt.image.content import PIECE, File, flat, packed, pieces, stored_ranges
 from pyvirt.image.detect import detect
 from pyvirt.image.extents import Extents
 from pyvirt.image.holders import writers
@@ -25,10 +22,11 @@ from pyvirt.image.layer import Layer, Match
 from pyvirt.image.measure import Measurement, Statistics, Target, measured
 from pyvirt.image.names import absolute
 from pyvirt.image.policy import Trail, Trust, policy
+from pyvirt.image.readable import Readable
 from pyvirt.image.source import FileSource, Source, name_of
 
 
-class Image:
+class Image(Readable):
     """A disk image of any format, opened read-only from a path, a descriptor or a source.
 
     `trust` says which other files it may make us open (backing images, data files, extents):
@@ -134,54 +132,6 @@ class Image:
             found, end = own, layer.size
         assert found is not None
         return clip(found, start, stop)
-
-    # -- Content ---------------------------------------------------------------------------------
-
-    @cached_property
-    def _content(self) -> Content:
-        # A hole reads as zeros; what lies behind the end of a file is no hole, but lost.
-        extents = self.extents(chain=True, holes=False)
-        content = flat(self.layers, extents, self.budget, self.passphrase)
-        self._open.callback(content.close)
-        return content
-
-    def read(self, offset: int, size: int) -> bytes:
-        """What the guest reads: the whole chain, unpacked and decrypted.
-
-        Fewer bytes only at the end of the disk. Any number of threads may read at once.
-        """
-        if offset < 0 or size < 0:
-            raise ValueError(f"offset and size must not be negative, got {offset} and {size}")
-        return self._content.read(offset, size)
-
-    def readinto(self, buffer: Any, offset: int) -> int:
-        """Fill `buffer` from byte `offset` on; the bytes read, fewer only at the end."""
-        if offset < 0:
-            raise ValueError(f"offset must not be negative, got {offset}")
-        return self._content.readinto(buffer, offset)
-
-    def readv(self, offsets: Iterable[int], size: int, buffer: Any = None) -> Any:
-        """`size` bytes from each of `offsets`, one behind the other, in one call.
-
-        Fastest with offsets that are packed (``array("Q")``, numpy) and with a `buffer` of the
-        caller's, which is returned; without one it is a new bytearray.
-        """
-        places = packed(offsets)
-        if buffer is None:
-            buffer = bytearray(len(places) * size)
-        self._content.readv(places, size, buffer)
-        return buffer
-
-    def open(self) -> File:
-        """The content as a file with a position of its own; wrap it in io.BufferedReader for
-        many small reads."""
-        return File(self)
-
-    def data(self, piece: int = PIECE) -> Iterator[tuple[int, bytes]]:
-        """Offset and bytes of all that does not read as zeros for certain, in order, in pieces."""
-        content = self._content
-        for offset, size in pieces(stored_ranges(self.extents(chain=True)), piece):
-            yield offset, content.read(offset, size)
 
     def check(self) -> Any:
         """Check the metadata of the image, where its format has any to check."""
