@@ -53,5 +53,5 @@ def marked(columns: Columns, source: Source, budget: Budget, file: int = 0) -> C
     parts = [(first, -(-end // SECTOR) * SECTOR) for first, end in data(source)]
     pairs = array("Q", chain.from_iterable(parts))
     result = Columns(budget.extents(len(columns) + 2 * len(parts) + 1))
-    result.mark(columns, pairs, file)
+    result.mark(columns, [pairs], file)
     return result
