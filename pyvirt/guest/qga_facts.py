@@ -8,19 +8,17 @@ from typing import Any
 from pyvirt.errors import GuestError
 from pyvirt.guest.carrier import Filesystem, GuestInfo, Interface, User
 from pyvirt.guest.qga_files import whole
+from pyvirt.guest.scripts import listens
 from pyvirt.qmp.flow import Command, Flow
 
 
 def listening(port: int, protocol: str) -> Flow[bool]:
     """Whether something listens, from the guest's own table of sockets."""
-    state = "0A" if protocol == "tcp" else "07"  # TCP_LISTEN, TCP_CLOSE: unconnected
     for suffix in ("", "6"):
         with suppress(GuestError):  # a guest without IPv6
             table = yield from whole(f"/proc/net/{protocol}{suffix}")
-            for line in table.decode("ascii", "replace").splitlines()[1:]:
-                words = line.split()
-                if words[1:] and words[1].endswith(f":{port:04X}") and words[3] == state:
-                    return True
+            if listens(table.decode("ascii", "replace"), port, protocol):
+                return True
     return False
 
 
@@ -48,7 +46,7 @@ def info() -> Flow[GuestInfo]:
 _OS_RELEASE = {
     "id": "ID",
     "name": "NAME",
-    "pretty-name": "PRETTYNAME",
+    "pretty-name": "PRETTY_NAME",
     "version": "VERSION",
     "version-id": "VERSION_ID",
     "variant": "VARIANT",

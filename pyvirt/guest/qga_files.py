@@ -8,34 +8,18 @@ from collections.abc import Callable, Iterable
 from pyvirt.errors import GuestError, ProtocolError
 from pyvirt.guest.qga import PEER, refused
 from pyvirt.guest.qga_flows import NAME, data_of, member, script
+from pyvirt.guest.scripts import AFTER_PUT, BEFORE_PUT, PACK, REFUSALS, UNPACK
 from pyvirt.qmp.flow import Command, Flow
 
 PIECE = 256 << 10
 """Bytes of a file in one request: while it is served, nobody else is."""
 
-# Where the new file goes: behind symbolic links, which stay. Busybox's `readlink -f` is wrong
-# where the last one dangles, so they are followed here. Devices are written to, not replaced.
-# 21: EISDIR, 2: ENOENT, 40: ELOOP.
-_BEFORE_PUT = (
-    '[ -d "$1" ] && exit 21; p=$1; n=0; case $p in /*) ;; *) p=./$p ;; esac; '
-    'while [ -L "$p" ]; do n=$((n+1)); [ $n -le 40 ] || exit 40; '
-    'l=$(readlink -n -- "$p"; echo x); l=${l%x}; '
-    "case $l in /*) p=$l ;; *) p=${p%/*}/$l ;; esac; done; "
-    '[ -d "${p%/*}/" ] || exit 2; '
-    'if [ -e "$p" ] && ! [ -f "$p" ]; then echo d; else echo f; fi; printf %s "$p"'
-)
-_REFUSALS = {21: "Is a directory", 40: "Too many levels of symbolic links"}
-_AFTER_PUT = (
-    'if [ -e "$2" ]; then chown -- "$(stat -c %u:%g -- "$2")" "$1" || exit; fi; '
-    'chmod -- "$3" "$1" && mv -fT -- "$1" "$2"'
-)
-
 
 def put(parts: Iterable[bytes], path: str, mode: int, count: Callable[[int], None]) -> Flow[None]:
     """Write a file: whole under its name, or not at all; `count` hears of each piece."""
-    code, said, _ = yield from script(["/bin/sh", "-c", _BEFORE_PUT, NAME, path])
+    code, said, _ = yield from script(["/bin/sh", "-c", BEFORE_PUT, NAME, path])
     if code:
-        raise refused(path, _REFUSALS.get(code, "No such file or directory"))
+        raise refused(path, REFUSALS.get(code, "No such file or directory"))
     kind, _, real = said.decode("utf-8", "surrogateescape").partition("\n")
     if kind == "d":
         yield from write(parts, real, count)
@@ -43,7 +27,7 @@ def put(parts: Iterable[bytes], path: str, mode: int, count: Callable[[int], Non
     draft = f"{real}.pyvirt-part"
     try:
         yield from write(parts, draft, count)
-        words = ["/bin/sh", "-c", _AFTER_PUT, NAME, draft, real, f"{mode:o}"]
+        words = ["/bin/sh", "-c", AFTER_PUT, NAME, draft, real, f"{mode:o}"]
         code, _, said_wrong = yield from script(words)
         if code:
             raise refused(path, said_wrong)
@@ -118,10 +102,9 @@ def put_tree(
     parts: Iterable[bytes], path: str, draft: str, count: Callable[[int], None]
 ) -> Flow[None]:
     """Send an archive and unpack it into a directory with the guest's own tar."""
-    unpack = 'mkdir -p -- "$2" && tar -xf "$1" -C "$2"'
     try:
         yield from write(parts, draft, count)
-        code, _, said = yield from script(["/bin/sh", "-c", unpack, NAME, draft, path])
+        code, _, said = yield from script(["/bin/sh", "-c", UNPACK, NAME, draft, path])
         if code:
             raise refused(path, said)
     finally:
@@ -130,10 +113,8 @@ def put_tree(
 
 def get_tree(path: str, draft: str, take: Callable[[bytes], object]) -> Flow[None]:
     """Pack a directory with the guest's own tar and read the archive."""
-    # An archive inside of what it holds is left out by every tar.
-    pack = 'cd -- "$2" && tar -cf "$1" .'
     try:
-        code, _, said = yield from script(["/bin/sh", "-c", pack, NAME, draft, path])
+        code, _, said = yield from script(["/bin/sh", "-c", PACK, NAME, draft, path])
         if code:
             raise refused(path, said)
         yield from get(draft, take)

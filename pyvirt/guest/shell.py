@@ -17,6 +17,7 @@ from pyvirt.guest.carrier import Filesystem, GuestInfo, Interface
 from pyvirt.guest.facts import os_release
 from pyvirt.guest.qga import refused
 from pyvirt.guest.result import Result
+from pyvirt.guest.scripts import AFTER_PUT, BEFORE_PUT, PACK, REFUSALS, UNPACK, listens
 
 PEER = "a shell on the guest's console"
 
@@ -46,27 +47,6 @@ T = TypeVar("T")
 Scripts: TypeAlias = Generator[Script, Result[bytes], T]
 Count: TypeAlias = Callable[[int], None]
 
-# Where the new file goes: behind symbolic links, which stay. Busybox's `readlink -f` is wrong
-# where the last one dangles, so they are followed here. Devices are written to, not replaced.
-# 21: EISDIR, 2: ENOENT, 40: ELOOP.
-BEFORE_PUT = (
-    '[ -d "$1" ] && exit 21; p=$1; n=0; case $p in /*) ;; *) p=./$p ;; esac; '
-    'while [ -L "$p" ]; do n=$((n+1)); [ $n -le 40 ] || exit 40; '
-    'l=$(readlink -n -- "$p"; echo x); l=${l%x}; '
-    "case $l in /*) p=$l ;; *) p=${p%/*}/$l ;; esac; done; "
-    '[ -d "${p%/*}/" ] || exit 2; '
-    'if [ -e "$p" ] && ! [ -f "$p" ]; then echo d; else echo f; fi; printf %s "$p"'
-)
-REFUSALS = {2: "No such file or directory", 21: "Is a directory"}
-REFUSALS[40] = "Too many levels of symbolic links"
-AFTER_PUT = (
-    'if [ -e "$2" ]; then chown -- "$(stat -c %u:%g -- "$2")" "$1" || exit; fi; '
-    'chmod -- "$3" "$1" && mv -fT -- "$1" "$2"'
-)
-UNPACK = 'mkdir -p -- "$2" && tar -xf "$1" -C "$2"'
-# An archive inside of what it holds is left out by every tar.
-PACK = 'cd -- "$2" && tar -cf "$1" .'
-
 _BEGIN = ': >"$1"'
 _APPEND = 'base64 -d >>"$1"'
 _REMOVE = 'rm -f -- "$1"'
@@ -79,32 +59,38 @@ _SIZE = 'stat -Lc %s -- "$1"'
 
 def put(parts: Iterable[bytes], path: str, mode: int, count: Count) -> Scripts[None]:
     """Write a file: whole under its name, or not at all; `count` hears of each piece."""
+    data = _small(parts)
     where = yield Script(BEFORE_PUT, (path,))
     if not where.ok:
         raise refused(path, REFUSALS.get(where.exit_code or 0) or _said(where))
     kind, _, real = where.stdout.decode("utf-8", "surrogateescape").partition("\n")
     if kind == "d":
-        yield from _append(parts, real, count)
+        yield from _append(data, real, count)
         return
     draft = f"{real}.pyvirt-part"
     try:
         yield from _done(path, Script(_BEGIN, (draft,)))
-        yield from _append(parts, draft, count)
+        yield from _append(data, draft, count)
         yield from _done(path, Script(AFTER_PUT, (draft, real, f"{mode:o}")))
     except BaseException:
         yield Script(_REMOVE, (draft,))
         raise
 
 
-def _append(parts: Iterable[bytes], path: str, count: Count) -> Scripts[None]:
-    sent = 0
+def _small(parts: Iterable[bytes]) -> bytes:
+    """All of it, before anything is typed: refused when it is too much."""
+    data = bytearray()
     for part in parts:
-        for at in range(0, len(part), PIECE):
-            piece = part[at : at + PIECE]
-            sent += len(piece)
-            _bounded(sent)
-            yield from _done(path, Script(_APPEND, (path,), base64.encodebytes(piece)))
-            count(len(piece))
+        data += part
+        _bounded(len(data))
+    return bytes(data)
+
+
+def _append(data: bytes, path: str, count: Count) -> Scripts[None]:
+    for at in range(0, len(data), PIECE):
+        piece = data[at : at + PIECE]
+        yield from _done(path, Script(_APPEND, (path,), base64.encodebytes(piece)))
+        count(len(piece))
 
 
 def get(path: str, take: Callable[[bytes], object]) -> Scripts[None]:
@@ -123,9 +109,10 @@ def get(path: str, take: Callable[[bytes], object]) -> Scripts[None]:
 
 def put_tree(parts: Iterable[bytes], path: str, draft: str, count: Count) -> Scripts[None]:
     """Send an archive and unpack it into a directory with the guest's own tar."""
+    data = _small(parts)
     try:
         yield from _done(draft, Script(_BEGIN, (draft,)))
-        yield from _append(parts, draft, count)
+        yield from _append(data, draft, count)
         yield from _done(path, Script(UNPACK, (draft, path)))
     finally:
         yield Script(_REMOVE, (draft,))
@@ -218,12 +205,3 @@ def listening(port: int, protocol: str) -> Scripts[bool]:
     """Whether something listens, from the guest's own table of sockets."""
     tables = yield Script('cat "/proc/net/$1" "/proc/net/$1"6 2>/dev/null', (protocol,))
     return listens(tables.stdout.decode("ascii", "replace"), port, protocol)
-
-
-def listens(table: str, port: int, protocol: str) -> bool:
-    """Whether a line of /proc/net/tcp or udp (proc(5)) is a listener on `port`."""
-    state = "0A" if protocol == "tcp" else "07"  # TCP_LISTEN, TCP_CLOSE: unconnected
-    rows = (line.split() for line in table.splitlines())
-    return any(
-        len(row) > 3 and row[1].endswith(f":{port:04X}") and row[3] == state for row in rows
-    )

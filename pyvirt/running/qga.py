@@ -9,14 +9,14 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from attrs import define, field
 
-from pyvirt.errors import ClosedError, ProtocolError, TimedOut, UnsupportedError
+from pyvirt.errors import ClosedError, ProtocolError, TimedOut, UnsupportedError, own
 from pyvirt.guest import qga, qga_facts, qga_files, qga_flows
 from pyvirt.guest.carrier import LIMIT, Command, GuestInfo, Progress, Sink
 from pyvirt.guest.future import fail, on_cancel, settle, then
@@ -212,7 +212,7 @@ class QemuGuestAgent:
             ready, self._ready = self._ready, Future()
             self._replies = Replies()
         _fail_all(owed, error)
-        fail(ready, error)
+        fail(ready, own(error))
         self._greet()
 
     def close(self, error: Exception | None = None) -> None:
@@ -226,7 +226,7 @@ class QemuGuestAgent:
             self._sock.close()
             owed = self._forget()
         _fail_all(owed, self._error)
-        fail(self._ready, self._error)
+        fail(self._ready, own(self._error))
 
     # Conversations
 
@@ -260,7 +260,7 @@ class QemuGuestAgent:
         """Move data on a thread, which may wait for the file at this end."""
 
         def run() -> int:
-            _drive(flow(), self._begin)
+            transfer.drive(flow(), self._begin)
             return count.done
 
         future = background("transfer", run)
@@ -296,7 +296,7 @@ class QemuGuestAgent:
             if self._error is None and self._pid != os.getpid():
                 raise ClosedError(self._peer, "it belongs to the process that started it")
             if self._error is not None:
-                raise self._error
+                raise own(self._error)
             if self._talking:
                 self._owed.append(owed)
                 self._write(data)
@@ -401,7 +401,7 @@ class QemuGuestAgent:
 
 def _fail_all(owed: list[_Owed], error: Exception) -> None:
     for one in owed:
-        fail(one.future, error)
+        fail(one.future, own(error))
 
 
 def _take(count: transfer.Count, sink: BinaryIO, data: bytes) -> None:
@@ -412,18 +412,3 @@ def _take(count: transfer.Count, sink: BinaryIO, data: bytes) -> None:
 def _draft() -> str:
     """A name for a file in the guest that is nobody's."""
     return f"/tmp/.pyvirt-{secrets.token_hex(8)}"
-
-
-def _drive(flow: Generator[Step, Any, T], begin: Callable[[Step], Future[Any]]) -> T:
-    """Run `flow` on this thread."""
-    try:
-        step = next(flow)
-        while True:
-            try:
-                value = begin(step).result()
-            except (Exception, CancelledError) as error:
-                step = flow.throw(error)
-            else:
-                step = flow.send(value)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]

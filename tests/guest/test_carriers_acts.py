@@ -188,6 +188,7 @@ def test_facts_of_a_guest(both: RunningVM, agent: str) -> None:
     carrier.ready.result(SOON)
     info = carrier.info().result(SOON)
     assert (info.os["ID"], info.machine, info.hostname) == ("pyvirt", "x86_64", "pyvirt")
+    assert info.os["PRETTY_NAME"] == "pyvirt default guest"
     card = next(one for one in info.interfaces if one.name == "eth0")
     assert card.mac.startswith("52:54:00")
     assert "10.0.2.15/24" in card.addresses
@@ -299,7 +300,7 @@ def test_without_a_network_and_an_agent_nothing_is_forwarded(foreign: RunningVM)
 def test_a_port_that_does_not_come_is_told(alone: RunningVM) -> None:
     with pytest.raises(TimedOut) as caught:
         alone.wait_for(port=9, timeout=0.3)
-    assert caught.value.what == "a listener on tcp port 9 in the guest"
+    assert "tcp port 9" in caught.value.what
 
 
 # The end -----------------------------------------------------------------------------------------

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from pyvirt.errors import ClosedError
 from pyvirt.running.console import Console, tidy
 
 
@@ -58,3 +64,48 @@ def test_without_a_limit_all_is_kept(tmp_path: Path) -> None:
     say(port, b"x" * (1 << 20))
     port.trim()
     assert (port.first, len(port.text)) == (0, 1 << 20)
+
+
+def test_who_waits_from_many_threads_is_not_forgotten(tmp_path: Path) -> None:
+    port = console(tmp_path)
+
+    def wait(number: int) -> str:
+        say(port, b"<%d>" % number)
+        return port.expect(r"<\d+>").result(20)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        heard = list(pool.map(wait, range(300)))
+    assert sorted(heard) == sorted(f"<{n}>" for n in range(300))
+
+
+def test_nobody_waits_for_a_console_that_ended(tmp_path: Path) -> None:
+    port = console(tmp_path)
+    before = port.expect("never")
+    say(port, b"last words")
+    port.close(ClosedError("vm", "killed"))
+    assert port.expect("last").result(20)
+    for wait in (before, port.expect("never")):
+        with pytest.raises(ClosedError):
+            wait.result(20)
+    with pytest.raises(ClosedError):
+        port.write("x")
+
+
+def test_typing_waits_while_the_guest_does_not_read(tmp_path: Path) -> None:
+    port = console(tmp_path)
+    os.mkfifo(tmp_path / "socket")
+    reader = os.open(tmp_path / "socket", os.O_RDONLY | os.O_NONBLOCK)
+    data = b"0123456789abcdef" * (16 << 10)
+    thread = threading.Thread(target=port.write, args=(data,))
+    thread.start()
+    got = bytearray()
+    while len(got) < len(data):
+        try:
+            got += os.read(reader, 1 << 14)
+        except BlockingIOError:
+            continue
+    thread.join(20)
+    os.close(reader)
+    assert got == data
+    with pytest.raises(ClosedError, match="reads it no longer"):
+        port.write("x")

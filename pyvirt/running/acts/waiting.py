@@ -60,7 +60,11 @@ class Waiting(Look):
 
     def _serial(self, pattern: str | re.Pattern[str], timeout: float) -> Act[Any]:
         what = f"{re.compile(pattern).pattern!r} on the serial port"
-        return (yield Within(self.engine.first_console().expect(pattern), timeout, what))
+        heard = self.engine.first_console().expect(pattern)
+        try:
+            return (yield Within(heard, timeout, what))
+        finally:
+            heard.cancel()  # or it would take the text from the next who waits
 
     def _port(self, port: int, proto: str, limit: float, timeout: float) -> Act[None]:
         carrier = yield from self.agent(_left(limit))
