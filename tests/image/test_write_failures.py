@@ -262,7 +262,8 @@ def test_an_image_that_a_qemu_holds_is_left_alone(
         with pytest.raises(HeldError) as caught:
             act(path)
         assert caught.value.path == str(path)
-        assert str(caught.value).startswith(f"{path} is in use: ")
+        assert caught.value.holder.startswith("qemu-io (pid ")
+        assert str(caught.value).startswith(f"{path} is in use: qemu-io (pid ")
         assert path.read_bytes() == before
         assert names(tmp_path) == ["a.qcow2", "top.qcow2"]
         face.convert(path, tmp_path / "torn", shared=True)

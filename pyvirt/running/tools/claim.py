@@ -15,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pyvirt.errors import HeldError
+from pyvirt.errors import HeldError, PyvirtError
+from pyvirt.image.holders import writers
+from pyvirt.image.source import FileSource
 
 _DOES, _BARS = 100, 200
 _READ, _WRITE, _RESIZE = 0, 1, 3
@@ -57,7 +59,7 @@ class Claim:
             try:
                 fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, place))
             except BlockingIOError:
-                raise HeldError(str(self._path)) from None
+                raise held_error(str(self._path)) from None
             except OSError:
                 return  # A file system without locks: QEMU does without them there, too.
 
@@ -68,7 +70,7 @@ class Claim:
             except OSError:
                 return
             if struct.unpack(_FLOCK, asked)[0] != fcntl.F_UNLCK:
-                raise HeldError(str(self._path))
+                raise held_error(str(self._path))
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -80,6 +82,14 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def held_error(path: str) -> HeldError:
+    """That another process holds `path`, with its name where that can be seen."""
+    with suppress(OSError, PyvirtError), FileSource(path) as source:
+        found = writers(source)
+        return HeldError(path, "" if found is None else str(found))
+    return HeldError(path)
 
 
 def _lock(kind: int, place: int) -> bytes:

@@ -15,12 +15,13 @@ from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from pyvirt.errors import HeldError, ToolError, UnsupportedError
+from pyvirt.errors import ToolError, UnsupportedError
 from pyvirt.guest.future import fail, settle
 from pyvirt.qemu.need import Need, TemporaryFile
 from pyvirt.qemu_img.answer import fraction, held, transient
 from pyvirt.qemu_img.call import PACKAGE, PROGRAM, Call
 from pyvirt.running.process import Process, spawn
+from pyvirt.running.tools.claim import held_error
 
 T = TypeVar("T")
 
@@ -169,7 +170,7 @@ def write(work: Work, act: Callable[[Work], T]) -> Writing[T]:
 def _fault(call: Call, end: str, words: str) -> Exception:
     holds = held(words)
     if holds is not None:
-        return HeldError(call.names.get(holds, holds) or " or ".join(call.names.values()))
+        return held_error(call.names.get(holds, holds) or " or ".join(call.names.values()))
     return ToolError(PROGRAM, call.verb, end, call.plain(words))
 
 
