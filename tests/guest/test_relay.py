@@ -15,9 +15,8 @@ from agents import native_carrier
 
 from pyvirt.errors import ClosedError
 from pyvirt.nic import Forward
-from pyvirt.running import relay as relays
 from pyvirt.running.agent import NativeAgent
-from pyvirt.running.relay import Relay, open_relay
+from pyvirt.running.relay import Relay, base, open_relay, udp
 
 LIMIT = 30.0
 
@@ -161,7 +160,7 @@ def test_who_does_not_read_is_held_back(agent: NativeAgent) -> None:
 
 def test_more_connections_than_fit_wait_for_their_turn(agent: NativeAgent) -> None:
     with serving(echo) as port, forwarded(agent, port) as relay:
-        held = [connect(relay) for _ in range(relays.MOST + 5)]
+        held = [connect(relay) for _ in range(base.MOST + 5)]
         for connection in held:
             connection.sendall(b"x")
         for connection in held:
@@ -295,7 +294,7 @@ def test_many_datagrams_use_credit_again(agent: NativeAgent) -> None:
 def test_the_longest_silent_peer_makes_room(
     agent: NativeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relays, "MOST", 3)
+    monkeypatch.setattr(udp, "MOST", 3)
     with echoing_datagrams() as (port, heard), forwarded(agent, port, "udp") as relay:
         clients = [peer(relay.forward.host) for _ in range(5)]
         for client in [*clients, *clients]:
@@ -308,7 +307,7 @@ def test_the_longest_silent_peer_makes_room(
 
 
 def test_silent_peers_are_forgotten(agent: NativeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relays, "IDLE", 0.2)
+    monkeypatch.setattr(udp, "IDLE", 0.2)
     with (
         echoing_datagrams() as (port, _),
         forwarded(agent, port, "udp") as relay,
