@@ -88,7 +88,8 @@ class Stream:
 
     def send_whole(self, data: bytes) -> bool:
         """Send `data` as one datagram, now or not at all: whether there was room for it."""
-        if self._broken or self._waiting or len(data) > min(self._credit, protocol.DATA):
+        room = min(self._credit, protocol.DATA)
+        if not self.number or self._broken or self._waiting or len(data) > room:
             return False
         self._session.write(Kind.DATA, self.number, 0, data)
         self._credit -= len(data)

@@ -254,3 +254,27 @@ def test_credit_for_a_channel_that_ended_is_not_sent():
     sent(session)
     stream.taken(1, WINDOW)
     assert sent(session) == []
+
+
+def test_datagrams_are_sent_whole_or_not_at_all():
+    session = greeted(window=100)
+    stream = session.open(Kind.CONNECT, b"", Log())
+    session.take()
+    assert [stream.send_whole(bytes(size)) for size in (60, 60, 40, 1, 0)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert session.take() == [
+        protocol.encode(Kind.DATA, stream.number, 0, bytes(size)) for size in (60, 40, 0)
+    ]
+
+
+def test_a_datagram_is_lost_before_its_stream_begins():
+    session = Session(NONCE)
+    stream = session.open(Kind.CONNECT, b"", Log())
+    session.take()
+    assert not stream.send_whole(b"")
+    assert session.take() == []

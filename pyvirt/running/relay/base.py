@@ -16,8 +16,8 @@ from pyvirt.guest.session import Handler
 from pyvirt.nic import Forward
 from pyvirt.running.loop import loop
 
-#: Connections, or UDP peers, of one relay: half the streams that the agent has.
-MOST = 64
+#: Connections, or UDP peers, of one relay: a quarter of the streams that the agent has.
+MOST = 32
 
 CHUNK = 64 << 10
 
