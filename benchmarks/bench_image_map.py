@@ -210,7 +210,7 @@ def _large(bench: Bench, millions: int, least: float) -> Iterator[Row]:
     yield below(f"{name}: extents() to C", columns.ratio("pyvirt", "C"), 1.6)
     yield below(f"{name}: memory beyond the result", _beyond(made), 8, "MiB")
     qemu = bench.map_json(made, FEW)
-    yield above(f"{name}: qemu-img map to extents(chain=True)", qemu.ratio("qemu", "columns"), least)
+    yield above(f"{name}: qemu-img map to the chain's columns", qemu.ratio("qemu", "columns"), least)
     yield above(f"{name}: qemu-img map to its text", qemu.ratio("qemu", "text"), 15)
     check = bench.check(made)
     yield told(f"{name}: check()", f"{check.median('pyvirt') * 1e3:.0f} ms")
@@ -233,8 +233,9 @@ def _fallocated(bench: Bench) -> Iterator[Row]:
         return
     made = make(bench.folder / "solid.qcow2", TIB // 4, clusters, fallocated=True)
     qemu = bench.map_json(made, 3)
-    yield above("200k of 256 GiB fallocated: qemu-img map to columns", qemu.ratio("qemu", "columns"), 50)
-    yield above("200k of 256 GiB fallocated: to its text", qemu.ratio("qemu", "text"), 15)
+    name = "200k of 256 GiB, fallocated"
+    yield above(f"{name}: qemu-img map to columns", qemu.ratio("qemu", "columns"), 50)
+    yield above(f"{name}: qemu-img map to its text", qemu.ratio("qemu", "text"), 15)
     made.path.unlink()
 
 

@@ -145,16 +145,43 @@ static pv_status split(const pv_columns *from, size_t i, const uint64_t *data, s
     return PV_OK;
 }
 
-pv_status pv_columns_holes(const pv_columns *from, const uint64_t *data, size_t pairs,
+/* The map of the file that extent `i` is in, if it is plain data, and of a known file. */
+static const pv_holes *map_of(const pv_columns *from, size_t i, const pv_holes *holes,
+                              size_t depths, uint16_t file)
+{
+    const uint8_t mask = PV_ALLOCATED | PV_OFFSET | PV_COMPRESSED | PV_ZERO | PV_ENCRYPTED;
+    const uint16_t depth = from->depth[i];
+
+    if ((from->flags[i] & mask) != (PV_ALLOCATED | PV_OFFSET) || from->file[i] != file)
+        return NULL;
+    return depth < depths && holes[depth].data != NULL ? &holes[depth] : NULL;
+}
+
+size_t pv_columns_mark(pv_columns *columns, const pv_holes *holes, size_t depths, uint16_t file)
+{
+    size_t more = 0;
+
+    for (size_t i = 0; i < columns->count; i++) {
+        const pv_holes *map = map_of(columns, i, holes, depths, file);
+        const uint64_t host = columns->host[i], end = host + columns->length[i];
+        if (map == NULL)
+            continue;
+        const size_t pair = pair_after(map->data, map->pairs, host);
+        if (pair == map->pairs || map->data[2 * pair] >= end)
+            columns->flags[i] |= PV_ZERO;
+        else if (map->data[2 * pair] > host || map->data[2 * pair + 1] < end)
+            more += 2 * (pair_after(map->data, map->pairs, end - 1) - pair + 1);
+    }
+    return more;
+}
+
+pv_status pv_columns_split(const pv_columns *from, const pv_holes *holes, size_t depths,
                            uint16_t file, pv_columns *to)
 {
-    const uint8_t mask = PV_ALLOCATED | PV_OFFSET | PV_COMPRESSED | PV_ZERO;
-
     for (size_t i = 0; i < from->count; i++) {
-        const int plain = (from->flags[i] & mask) == (PV_ALLOCATED | PV_OFFSET);
+        const pv_holes *map = map_of(from, i, holes, depths, file);
         const pv_status status =
-            plain && from->file[i] == file
-                ? split(from, i, data, pairs, to)
+            map ? split(from, i, map->data, map->pairs, to)
                 : copy(from, i, from->start[i], from->start[i] + from->length[i], 0, to);
         if (status != PV_OK)
             return status;
@@ -165,31 +192,48 @@ pv_status pv_columns_holes(const pv_columns *from, const uint64_t *data, size_t 
 /* -- JSON ------------------------------------------------------------------------------------ */
 
 /* The longest object: three numbers of 20 digits, one of 5, and the keys. */
-enum { LONGEST = 224 };
+enum { LONGEST = 256 };
 
 static const char DIGITS[201] =
     "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
     "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 
+/* Eight digits, leading zeros and all: the divisions do not wait for each other. */
+static void put_eight(uint8_t *p, uint32_t value)
+{
+    const uint32_t high = value / 10000, low = value % 10000;
+
+    memcpy(p, DIGITS + 2 * (high / 100), 2);
+    memcpy(p + 2, DIGITS + 2 * (high % 100), 2);
+    memcpy(p + 4, DIGITS + 2 * (low / 100), 2);
+    memcpy(p + 6, DIGITS + 2 * (low % 100), 2);
+}
+
+/* Writes up to 24 bytes and returns the end of the number. */
 static uint8_t *put_number(uint8_t *p, uint64_t value)
 {
-    uint8_t digits[20];
-    size_t at = sizeof digits;
+    const uint64_t part = UINT64_C(100000000);
+    uint8_t digits[24 + 8] = {0};
+    size_t zeros = 0;
 
-    while (value >= 100) {
-        const uint64_t rest = value / 100;
-        at -= 2;
-        memcpy(digits + at, DIGITS + 2 * (value - rest * 100), 2);
-        value = rest;
-    }
-    if (value >= 10) {
-        at -= 2;
-        memcpy(digits + at, DIGITS + 2 * value, 2);
+    put_eight(digits + 16, (uint32_t)(value % part));
+    if (value < part) {
+        zeros = 16;
     } else {
-        digits[--at] = (uint8_t)('0' + value);
+        const uint64_t rest = value / part;
+        put_eight(digits + 8, (uint32_t)(rest % part));
+        if (rest < part)
+            zeros = 8;
+        else
+            put_eight(digits, (uint32_t)(rest / part));
     }
-    memcpy(p, digits + at, sizeof digits - at);
-    return p + (sizeof digits - at);
+    while (zeros < 23 && digits[zeros] == '0')
+        zeros++;
+    memcpy(p, digits + zeros, 8);
+    memcpy(p + 8, digits + zeros + 8 - (zeros > 16 ? 8 : 0), 8);
+    if (zeros < 8)
+        memcpy(p + 16, digits + zeros + 16, 8);
+    return p + (24 - zeros);
 }
 
 #define PUT(p, text) (memcpy(p, text, sizeof(text) - 1), (p) + sizeof(text) - 1)
@@ -205,6 +249,23 @@ static uint8_t told(uint8_t flags)
     return flags & (TOLD | PV_COMPRESSED);
 }
 
+/* What is known of an extent, by its flags: bit 0 data, bit 1 zero, bit 2 present. */
+typedef struct {
+    char text[56];
+    size_t size;
+} words;
+
+#define KNOWN(present, zero, data)                                                            \
+    {", \"present\": " present ", \"zero\": " zero ", \"data\": " data,                           \
+     sizeof(", \"present\": " present ", \"zero\": " zero ", \"data\": " data) - 1}
+
+static const words WORDS[8] = {
+    KNOWN("false", "false", "false"), KNOWN("false", "false", "true"),
+    KNOWN("false", "true", "false"),  KNOWN("false", "true", "true"),
+    KNOWN("true", "false", "false"),  KNOWN("true", "false", "true"),
+    KNOWN("true", "true", "false"),   KNOWN("true", "true", "true"),
+};
+
 static uint8_t *put_extent(uint8_t *p, const pv_json_state *one, int compressed)
 {
     p = PUT(p, "{ \"start\": ");
@@ -213,9 +274,9 @@ static uint8_t *put_extent(uint8_t *p, const pv_json_state *one, int compressed)
     p = put_number(p, one->length);
     p = PUT(p, ", \"depth\": ");
     p = put_number(p, one->depth);
-    p = one->flags & PV_PRESENT ? PUT(p, ", \"present\": true") : PUT(p, ", \"present\": false");
-    p = one->flags & PV_ZERO ? PUT(p, ", \"zero\": true") : PUT(p, ", \"zero\": false");
-    p = one->flags & PV_ALLOCATED ? PUT(p, ", \"data\": true") : PUT(p, ", \"data\": false");
+    const words *known = &WORDS[(one->flags & PV_PRESENT) >> 1 | (one->flags & 3)];
+    memcpy(p, known->text, sizeof known->text);
+    p += known->size;
     if (compressed)
         p = one->flags & PV_COMPRESSED ? PUT(p, ", \"compressed\": true")
                                        : PUT(p, ", \"compressed\": false");

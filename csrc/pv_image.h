@@ -74,9 +74,18 @@ pv_status pv_columns_merge(const pv_columns *top, const pv_columns *below, uint6
 /* There is nothing below: what is not PRESENT reads as zeros. */
 void pv_columns_ground(pv_columns *columns);
 
-/* Extents whose bytes lie in a hole of their file get PV_ZERO. `data` is the file's map: pairs
- * of first byte and end of what has data, ascending. */
-pv_status pv_columns_holes(const pv_columns *from, const uint64_t *data, size_t pairs,
+/* The map of a file: pairs of first byte and end of what has data, ascending. */
+typedef struct {
+    const uint64_t *data;
+    size_t pairs;
+} pv_holes;
+
+/* Extents whose bytes lie in a hole of their file get PV_ZERO: those in source `file` of each
+ * layer whose map is given (data is not NULL). The first marks those that are all hole where
+ * they are, and returns how many more there would be if the others were split; the second
+ * splits those. */
+size_t pv_columns_mark(pv_columns *columns, const pv_holes *holes, size_t depths, uint16_t file);
+pv_status pv_columns_split(const pv_columns *from, const pv_holes *holes, size_t depths,
                            uint16_t file, pv_columns *to);
 
 /* The objects of `qemu-img map --output=json` from extent `*at` on, as many as fit, without

@@ -44,6 +44,20 @@ pv_status pv_qcow2_extents(const pv_qcow2 *image, const pv_reader *reader, const
                            size_t entries, uint64_t l1_offset, uint64_t start, uint64_t stop,
                            uint8_t *table, pv_columns *to, pv_where *where);
 
+/* One image of a chain whose images all have the same shape. */
+typedef struct {
+    const pv_reader *reader;
+    const uint8_t *l1;
+    size_t entries;
+    uint64_t l1_offset;
+} pv_qcow2_layer;
+
+/* The same for a whole chain, top first, none of whose images ends before `stop`: standard L2
+ * entries, no data file. `lent` has room for three clusters. `layer` is the one at fault. */
+pv_status pv_qcow2_flatten(const pv_qcow2 *image, const pv_qcow2_layer *layers, size_t count,
+                           uint64_t start, uint64_t stop, uint8_t *lent, pv_columns *to,
+                           size_t *layer, pv_where *where);
+
 /* The place and the size of a compressed cluster, from its L2 entry. */
 static inline uint64_t pv_qcow2_packed(const pv_qcow2 *image, uint64_t entry, uint32_t *stored)
 {

@@ -164,6 +164,21 @@ pv_status pv_qcow2_check_stored(pv_qcow2_check *c)
     return PV_OK;
 }
 
+/* How many of `count` refcounts are not 0. */
+static uint64_t count_used(const uint8_t *block, size_t count, unsigned bits)
+{
+    uint64_t used = 0;
+
+    if (bits == 16) {
+        for (size_t i = 0; i < count; i++)
+            used += (block[2 * i] | block[2 * i + 1]) != 0;
+        return used;
+    }
+    for (size_t i = 0; i < count; i++)
+        used += refcount_at(block, i, bits) != 0;
+    return used;
+}
+
 pv_status pv_qcow2_used(pv_qcow2_check *c, uint64_t enough, uint64_t *used)
 {
     const uint64_t per_block = cluster_size(c) * 8 / c->image.refcount_bits;
@@ -180,8 +195,8 @@ pv_status pv_qcow2_used(pv_qcow2_check *c, uint64_t enough, uint64_t *used)
         if (status != PV_OK)
             return status;
         const uint64_t rest = c->clusters - first;
-        for (size_t i = 0; i < (rest < per_block ? rest : per_block); i++)
-            *used += refcount_at(c->table, i, c->image.refcount_bits) != 0;
+        *used += count_used(c->table, (size_t)(rest < per_block ? rest : per_block),
+                            c->image.refcount_bits);
     }
     return PV_OK;
 }
@@ -302,7 +317,8 @@ static void standard(pv_qcow2_check *c, l2 *t, uint64_t entry, uint64_t bitmap, 
         c->allocated++;
         c->fragmented += t->next != 0 && offset != t->next;
         t->next = offset + size;
-        if (one != ((entry & PV_QCOW2_COPIED) != 0))
+        /* A table at offset 0 is none, and its flags mean nothing. */
+        if (t->offset != 0 && one != ((entry & PV_QCOW2_COPIED) != 0))
             corrupt(c, PV_QCOW2_WRONG_COPIED, PV_QCOW2_L2, at, entry, 1);
     }
     if (!c->image.external)

@@ -275,3 +275,128 @@ pv_status pv_qcow2_extents(const pv_qcow2 *image, const pv_reader *reader, const
     }
     return PV_OK;
 }
+
+/* -- Chains ---------------------------------------------------------------------------------- */
+
+/* Take from a lower table what no image above has. `mask`, in the byte order of the file, has the
+ * bits without which an entry says nothing; depths are as wide as entries, so that both are
+ * chosen by the same lanes. */
+__attribute__((target_clones("avx512f", "avx2", "default")))
+static void choose(uint64_t *chosen, uint64_t *depths, const uint8_t *table, size_t count,
+                   uint64_t mask, uint64_t depth)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t below;
+        memcpy(&below, table + 8 * i, sizeof below);
+        below = below & mask ? below : 0;
+        const int empty = chosen[i] == 0;
+        depths[i] = empty ? depth : depths[i];
+        chosen[i] = empty ? below : chosen[i];
+    }
+}
+
+static pv_status decode_flat(const l2 *t, const uint64_t *depths, pv_columns *to,
+                             pv_where *where)
+{
+    const pv_qcow2 *image = t->image;
+    const uint64_t size = (uint64_t)1 << image->cluster_bits;
+    const uint8_t secret = image->encrypted ? PV_ENCRYPTED : 0;
+    writer w = begin(to, t->guest);
+    uint64_t last_depth = to->count > 0 ? to->depth[to->count - 1] : 0;
+
+    if (to->room - to->count < t->count)
+        return pv_fail(where, PV_FULL, 0, 0, PV_QCOW2_L2);
+    for (size_t i = 0; i < t->count; i++) {
+        const uint64_t entry = entry_at(t->table, i), guest = t->guest + i * size;
+        const uint64_t host = entry & PV_QCOW2_OFFSET, depth = depths[i];
+        const bool zero = entry & 1 && image->zero_flag;
+        if (depth != last_depth)
+            w.last = NEVER;
+        to->depth[w.count] = (uint16_t)depth;
+        last_depth = depth;
+        if (entry & PV_QCOW2_PACKED) {
+            uint32_t stored;
+            const uint64_t place = pv_qcow2_packed(image, entry, &stored);
+            w.last = NEVER;
+            to->stored[w.count] = stored;
+            put(&w, guest, place, 0, PV_PRESENT | PV_ALLOCATED | PV_COMPRESSED | secret);
+            w.last = NEVER;
+            continue;
+        }
+        if (host & (size - 1) || (entry & 1 && !image->zero_flag))
+            return pv_fail(where, PV_CORRUPT, guest, entry, PV_QCOW2_L2);
+        put(&w, guest, host, host ? host + size : 0,
+            zero   ? PV_PRESENT | PV_ZERO | (host ? PV_OFFSET : 0)
+            : host ? PV_PRESENT | PV_ALLOCATED | PV_OFFSET | secret
+                   : 0);
+    }
+    const uint64_t end = t->guest + t->count * size;
+    finish(&w, end < image->size ? end : image->size, false, to);
+    return PV_OK;
+}
+
+/* The entries of one L2 table, chosen from all layers. */
+static pv_status gather(const pv_qcow2 *image, const pv_qcow2_layer *layers, size_t count,
+                        uint64_t index, uint64_t mask, uint8_t *lent, size_t *layer,
+                        pv_where *where)
+{
+    const uint64_t size = (uint64_t)1 << image->cluster_bits;
+    uint64_t *chosen = (uint64_t *)lent, *depths = (uint64_t *)(lent + size);
+
+    memset(chosen, 0, size);
+    for (size_t i = 0; i < size / 8; i++)
+        depths[i] = count - 1;
+    for (*layer = 0; *layer < count; (*layer)++) {
+        const pv_qcow2_layer *one = &layers[*layer];
+        const uint64_t offset =
+            index < one->entries ? pv_be64(one->l1 + 8 * index) & PV_QCOW2_OFFSET : 0;
+        pv_status status;
+        if (offset & (size - 1))
+            return pv_fail(where, PV_CORRUPT, one->l1_offset + 8 * index, offset, PV_QCOW2_L1);
+        if (offset == 0)
+            continue;
+        where->table = PV_QCOW2_L2;
+        status = one->reader->read(one->reader->context, lent + 2 * size, size, offset, where);
+        if (status != PV_OK)
+            return status;
+        choose(chosen, depths, lent + 2 * size, size / 8, mask, *layer);
+    }
+    *layer = 0;
+    for (size_t i = 0; i < size / 8; i++)
+        depths[i] = chosen[i] ? depths[i] : count - 1;
+    return PV_OK;
+}
+
+pv_status pv_qcow2_flatten(const pv_qcow2 *image, const pv_qcow2_layer *layers, size_t count,
+                           uint64_t start, uint64_t stop, uint8_t *lent, pv_columns *to,
+                           size_t *layer, pv_where *where)
+{
+    const unsigned bits = image->cluster_bits, l2_bits = bits - 3u;
+    const uint64_t per_table = (uint64_t)1 << l2_bits;
+    const uint64_t clusters = stop == 0 ? 0 : ((stop - 1) >> bits) + 1;
+    const uint64_t wanted = PV_QCOW2_OFFSET | PV_QCOW2_PACKED | 1;
+    uint64_t left = 0, mask;
+    uint8_t swapped[8];
+
+    for (unsigned i = 0; i < 8; i++)
+        swapped[i] = (uint8_t)(wanted >> (56 - 8 * i));
+    memcpy(&mask, swapped, sizeof mask);
+    for (*layer = 0; *layer < count; (*layer)++)
+        left += most_tables(image, layers[*layer].reader);
+    *layer = 0;
+    for (uint64_t cluster = start >> bits; cluster < clusters;) {
+        const uint64_t within = cluster & (per_table - 1), rest = clusters - cluster;
+        const uint64_t some = per_table - within < rest ? per_table - within : rest;
+        const l2 t = {image, lent + 8 * within, some, cluster << bits, 0};
+        pv_status status;
+        if (left-- == 0)
+            return pv_fail(where, PV_BUSY, 0, 0, PV_QCOW2_L1);
+        status = gather(image, layers, count, cluster >> l2_bits, mask, lent, layer, where);
+        if (status == PV_OK)
+            status = decode_flat(&t, (const uint64_t *)(lent + (8 * per_table)) + within, to, where);
+        if (status != PV_OK)
+            return status;
+        cluster += some;
+    }
+    return PV_OK;
+}

@@ -4,11 +4,16 @@ import mmap
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.errno cimport EINTR, errno
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from posix.types cimport off_t
 
 from pyvirt.errors import BudgetError, ImageError
+
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *, size_t, int)
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int, void *, size_t, off_t)
@@ -20,7 +25,11 @@ cdef extern from "pv_image.h" nogil:
                              uint16_t)
     pv_status pv_columns_merge(const pv_columns *, const pv_columns *, uint64_t, pv_columns *)
     void pv_columns_ground(pv_columns *)
-    pv_status pv_columns_holes(const pv_columns *, const uint64_t *, size_t, uint16_t,
+    ctypedef struct pv_holes:
+        const uint64_t *data
+        size_t pairs
+    size_t pv_columns_mark(pv_columns *, const pv_holes *, size_t, uint16_t)
+    pv_status pv_columns_split(const pv_columns *, const pv_holes *, size_t, uint16_t,
                                pv_columns *)
     ctypedef struct pv_columns_totals:
         uint64_t allocated, zero, compressed, stored, absent, pieces, touched
@@ -28,6 +37,11 @@ cdef extern from "pv_image.h" nogil:
     pv_status pv_columns_diff(const pv_columns *, const pv_columns *, pv_columns *)
     size_t pv_columns_json(const pv_columns *, size_t *, pv_json_state *, int, uint8_t *, size_t)
 
+cdef enum:
+    HOLES = 1024  # layers of a chain at most
+    HUGE = 16 << 20  # bytes of a column that are worth huge pages
+
+cdef uint64_t EMPTY[2]
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
 
 cdef void *address(object owner) except NULL:
@@ -41,8 +55,8 @@ cdef class Columns:
     def __cinit__(self, size_t room):
         sizes = [8, 8, 8, 4, 2, 2, 1]
         self.owners = [mmap.mmap(-1, max(1, size * room), flags=PRIVATE) for size in sizes]
-        for owner in self.owners:
-            if len(owner) >= 1 << 21:
+        for owner in self.owners[:3]:  # The wide ones; huge pages of the others would cost more.
+            if len(owner) >= HUGE:
                 owner.madvise(mmap.MADV_HUGEPAGE)
         self.raw.start = <uint64_t *>address(self.owners[0])
         self.raw.length = <uint64_t *>address(self.owners[1])
@@ -83,19 +97,32 @@ cdef class Columns:
         with nogil:
             pv_columns_ground(&self.raw)
 
-    def mark(self, Columns source, data, uint16_t file):
-        """Fill this with `source`, split at the holes of its file; `data` is packed pairs."""
-        cdef Py_buffer pairs
+    def mark(self, maps, uint16_t file, size_t most):
+        """These, or new columns if some had to be split at the holes of the files they are in.
+
+        `maps` has packed pairs for each layer, or None, and is about source `file` of each.
+        """
+        cdef pv_holes holes[HOLES]
+        cdef size_t depths = len(maps), more
         cdef pv_status status
-        PyObject_GetBuffer(data, &pairs, PyBUF_SIMPLE)
-        try:
-            with nogil:
-                status = pv_columns_holes(&source.raw, <const uint64_t *>pairs.buf,
-                                          pairs.len // 16, file, &self.raw)
-        finally:
-            PyBuffer_Release(&pairs)
+        cdef Columns to
+        if depths > HOLES:
+            raise ValueError("too many layers")
+        for depth, pairs in enumerate(maps):
+            holes[depth].data, holes[depth].pairs = NULL, 0
+            if pairs is not None:
+                holes[depth].data = <const uint64_t *>address(pairs) if len(pairs) else EMPTY
+                holes[depth].pairs = len(pairs) // 2
+        with nogil:
+            more = pv_columns_mark(&self.raw, holes, depths, file)
+        if more == 0:
+            return self
+        to = Columns(min(self.raw.count + more, most))
+        with nogil:
+            status = pv_columns_split(&self.raw, holes, depths, file, &to.raw)
         if status != PV_OK:
-            raise BudgetError("the extents", self.raw.room * 29)
+            raise BudgetError("the extents", most * 29)
+        return to
 
     def subtract(self, Columns old, Columns new):
         """Fill this with what of `new` may differ from `old`, by their metadata."""
@@ -114,22 +141,36 @@ cdef class Columns:
             pv_columns_sum(&self.raw, block, &totals)
         return totals
 
-    def json(self, bint compressed, size_t piece):
-        """The objects of `qemu-img map`, in pieces of at most so many bytes."""
-        cdef size_t at = 0, size
+    def json(self, bint compressed):
+        """The text of `qemu-img map --output=json`."""
+        cdef size_t at = 0, size = 1, step, room = 128 * self.raw.count + 1024
         cdef pv_json_state state
-        cdef bytearray text
-        cdef uint8_t *out
+        cdef uint8_t *text = <uint8_t *>malloc(room)
+        if text == NULL:
+            raise MemoryError
         memset(&state, 0, sizeof(state))
-        pieces = []
-        while at < self.raw.count or state.open:
-            text = bytearray(piece)
-            out = <uint8_t *><char *>text
-            with nogil:
-                size = pv_columns_json(&self.raw, &at, &state, compressed, out, piece)
-            del text[size:]
-            pieces.append(text)
-        return pieces
+        text[0] = 91  # [
+        try:
+            madvise(<void *>((<size_t>text + 4095) & ~<size_t>4095), room & ~<size_t>4095, 14)
+            while at < self.raw.count or state.open:
+                with nogil:
+                    step = pv_columns_json(&self.raw, &at, &state, compressed, text + size,
+                                           room - size)
+                size += step
+                if at < self.raw.count or state.open:
+                    room += room // 2
+                    text = <uint8_t *>grow(text, room)
+            memcpy(text + size, "]\n", 2)
+            return PyUnicode_DecodeASCII(<char *>text, size + 2, NULL)
+        finally:
+            free(text)
+
+
+cdef void *grow(void *memory, size_t size) except NULL:
+    cdef void *larger = realloc(memory, size)
+    if larger == NULL:
+        raise MemoryError
+    return larger
 
 
 cdef pv_status read_fd(void *context, void *buffer, size_t size, uint64_t offset,

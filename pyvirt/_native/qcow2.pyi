@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Final, Self
 
 from _typeshed import ReadableBuffer
@@ -23,6 +24,13 @@ class Geometry:
         reader: Reader,
         l1: ReadableBuffer,
         l1_offset: int,
+        start: int,
+        stop: int,
+        to: Columns,
+    ) -> None: ...
+    def flatten(
+        self,
+        layers: Sequence[tuple[Reader, bytes, int]],
         start: int,
         stop: int,
         to: Columns,

@@ -18,6 +18,14 @@ cdef extern from "pv_qcow2.h" nogil:
     pv_status pv_qcow2_extents(const pv_qcow2 *, const pv_reader *, const uint8_t *, size_t,
                                uint64_t, uint64_t, uint64_t, uint8_t *, pv_columns *, pv_where *)
 
+    ctypedef struct pv_qcow2_layer:
+        const pv_reader *reader
+        const uint8_t *l1
+        size_t entries
+        uint64_t l1_offset
+    pv_status pv_qcow2_flatten(const pv_qcow2 *, const pv_qcow2_layer *, size_t, uint64_t,
+                               uint64_t, uint8_t *, pv_columns *, size_t *, pv_where *)
+
 cdef extern from "pv_qcow2_check.h" nogil:
     ctypedef struct pv_qcow2_cell:
         uint32_t stored, found
@@ -45,6 +53,9 @@ cdef extern from "pv_qcow2_check.h" nogil:
     void pv_qcow2_check_blocks(pv_qcow2_check *)
     void pv_qcow2_check_compare(pv_qcow2_check *)
     pv_status pv_qcow2_used(pv_qcow2_check *, uint64_t, uint64_t *)
+
+cdef enum:
+    LAYERS = 1024  # of a chain at most
 
 #: The tables of an image, as faults number them.
 TABLES = {
@@ -92,6 +103,27 @@ cdef class Geometry:
             PyBuffer_Release(&entries)
         if status != PV_OK:
             reader.fail(status, &where, TABLES)
+
+    def flatten(self, layers, uint64_t start, uint64_t stop, Columns to):
+        """Fill `to` with the extents of a chain: its (reader, L1 table, its offset), top first."""
+        cdef pv_qcow2_layer chain[LAYERS]
+        cdef size_t count = len(layers), at = 0
+        cdef Reader reader
+        cdef bytes l1
+        cdef pv_where where
+        cdef pv_status status
+        if count > LAYERS:
+            raise ValueError("too many layers")
+        for i, (reader, l1, offset) in enumerate(layers):
+            chain[i].reader, chain[i].l1 = &reader.raw, l1
+            chain[i].entries, chain[i].l1_offset = len(l1) // 8, offset
+        lent = mmap.mmap(-1, 3 << self.raw.cluster_bits, flags=PRIVATE)
+        cdef uint8_t *memory = <uint8_t *>address(lent)
+        with nogil:
+            status = pv_qcow2_flatten(&self.raw, chain, count, start, stop, memory, &to.raw,
+                                      &at, &where)
+        if status != PV_OK:
+            (<Reader>layers[at][0]).fail(status, &where, TABLES)
 
 
 cdef class Refcounts:

@@ -74,7 +74,6 @@ class Extent:
 
 #: Names of the columns, in the order of `Columns.views`.
 NAMES = ("start", "length", "host", "stored", "depth", "file", "flags")
-_JSON_PIECE = 1 << 20
 
 
 class Extents(Sequence[Extent]):
@@ -158,8 +157,7 @@ class Extents(Sequence[Extent]):
         """
         if not len(self):
             return _NOTHING
-        pieces = self.columns.json(compressed, _JSON_PIECE)
-        return b"".join([b"[", *pieces, b"]\n"]).decode("ascii")
+        return self.columns.json(compressed)
 
     def numpy(self) -> dict[str, Any]:
         """The columns as numpy arrays over the same memory."""

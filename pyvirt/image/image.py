@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
-from array import array
-from bisect import bisect_left, bisect_right
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -20,6 +17,7 @@ from pyvirt.image.extents import Extents
 from pyvirt.image.holders import writers
 from pyvirt.image.layer import Layer, Match
 from pyvirt.image.measure import Measurement, Statistics, Target, measured
+from pyvirt.image.merge import clip, mark_holes, merge
 from pyvirt.image.names import absolute
 from pyvirt.image.policy import Trail, Trust, policy
 from pyvirt.image.readable import Readable
@@ -118,19 +116,14 @@ class Image(Readable):
         """
         stop = self.size if stop is None else min(stop, self.size)
         layers = self.layers if chain else (self.layer,)
-        first, last = _around(layers, start, stop)
-        found: Extents | None = None
-        end = 0
-        for layer in reversed(layers):
-            own = layer.extents(first, min(last, layer.size))
-            if holes or (holes is None and chain and getattr(layer, "preallocated", False)):
-                own = mark_holes(layer, own, self.budget)
-            if found is not None:
-                own = lay(own, found, end, self.budget)
-            elif not backing_of(layer):
-                own.columns.ground()
-            found, end = own, layer.size
-        assert found is not None
+        found = merge(layers, start, stop, self.budget)
+        if not backing_of(layers[-1]):
+            found.columns.ground()
+        if holes or (holes is None and chain):
+            every = bool(holes)
+            sparse = [every or getattr(layer, "preallocated", False) for layer in layers]
+            marked = [layer if here else None for layer, here in zip(layers, sparse, strict=True)]
+            found = mark_holes(marked, found, self.budget)
         return clip(found, start, stop)
 
     def check(self) -> Any:
@@ -168,6 +161,17 @@ class Image(Readable):
         columns.subtract(a.columns, b.columns)
         return Extents(columns)
 
+    def map_svg(self, *, chain: bool = False) -> str:
+        """A picture of what is where, in the disk and in the file: this layer, or the `chain`."""
+        from pyvirt.image.picture import draw
+
+        extents = self.extents(chain=chain)
+        file_size = self.layer.sources[0].size
+        return draw(self.name, self.format, self.size, file_size, extents)
+
+    def _repr_html_(self) -> str:
+        return f"<div>{self.map_svg()}</div>"
+
     def close(self) -> None:
         """Close every file that this opened; once is enough."""
         self._open.close()
@@ -181,40 +185,6 @@ class Image(Readable):
     def __repr__(self) -> str:
         layer = getattr(self, "layer", None)
         return f"Image({self.name!r}, {layer.format!r})" if layer else "Image(closed)"
-
-
-def lay(top: Extents, below: Extents, below_end: int, budget: Budget) -> Extents:
-    """`top` over `below`, whose image ends at byte `below_end`: zeros beyond it."""
-    columns = Columns(budget.extents(2 * len(top) + len(below) + 1))
-    columns.lay(top.columns, below.columns, below_end)
-    return Extents(columns)
-
-
-def mark_holes(layer: Layer, extents: Extents, budget: Budget) -> Extents:
-    """`extents` of `layer`, with holes of its files told as zero; see `Image.extents`."""
-    for number, source in enumerate(layer.sources):
-        find = getattr(source, "data", None)
-        if find is not None:
-            pairs = array("Q", (-(-place // 512) * 512 for pair in find() for place in pair))
-            columns = Columns(budget.extents(len(extents) + len(pairs) + 1))
-            columns.mark(extents.columns, pairs, number)
-            extents = Extents(columns)
-    return extents
-
-
-def clip(extents: Extents, start: int, stop: int) -> Extents:
-    """What of `extents` lies in bytes [start, stop)."""
-    if not len(extents) or (extents.start[0] >= start and extents[-1].end <= stop):
-        return extents
-    first = bisect_right(extents.start, start) - 1
-    found = [one.between(start, stop) for one in extents[first : bisect_left(extents.start, stop)]]
-    return Extents.of(found)
-
-
-def _around(layers: tuple[Layer, ...], start: int, stop: int) -> tuple[int, int]:
-    """The range in whole blocks of all `layers`."""
-    block = math.lcm(*(layer.block for layer in layers))
-    return start // block * block, -(-stop // block) * block
 
 
 def _path(file: Any) -> str | None:

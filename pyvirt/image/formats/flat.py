@@ -52,6 +52,4 @@ def marked(columns: Columns, source: Source, budget: Budget, file: int = 0) -> C
     """`columns`, split where `source` has holes: these read as zeros."""
     parts = [(first, -(-end // SECTOR) * SECTOR) for first, end in data(source)]
     pairs = array("Q", chain.from_iterable(parts))
-    result = Columns(budget.extents(len(columns) + 2 * len(parts) + 1))
-    result.mark(columns, [pairs], file)
-    return result
+    return columns.mark([pairs], file, budget.extents(1 << 62))

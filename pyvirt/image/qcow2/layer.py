@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 
 from attrs import frozen
@@ -92,6 +93,14 @@ class Qcow2Layer:
         columns = Columns(self.budget.extents(self._most(start, stop, l1)))
         if start < stop:
             self.geometry.extents(self.reader, l1, self.l1_table_offset, start, stop, columns)
+        return Extents(columns)
+
+    def flatten(self, chain: Sequence[Qcow2Layer], start: int, stop: int) -> Extents:
+        """A whole `chain` of images of one shape, this the top, merged table by table."""
+        tables = [(layer.reader, layer.l1, layer.l1_table_offset) for layer in chain]
+        columns = Columns(self.budget.extents(2 + -(-stop // self.block) - start // self.block))
+        if start < stop:
+            self.geometry.flatten(tables, start, stop, columns)
         return Extents(columns)
 
     def _most(self, start: int, stop: int, l1: bytes) -> int:
