@@ -30,7 +30,7 @@ def ping(carrier: Carrier) -> int:
 
 def run(carrier: Carrier) -> int:
     """Many commands that do nothing, one after another."""
-    return sum(carrier.run(["true"]).result(LIMIT).ok for _ in range(RUNS))
+    return sum(carrier.run("true").result(LIMIT).ok for _ in range(RUNS))
 
 
 def put(carrier: Carrier, data: bytes) -> str:
@@ -61,7 +61,7 @@ def calls(native: Carrier, qga: Carrier, rounds: int) -> Iterator[Row]:
     yield below("ping", per_call(pings, "native", PINGS), 0.5, "ms")
     yield told("  QEMU's agent, to ours", f"{pings.ratio('qga', 'native'):.1f} x")
     runs = alternate({"native": lambda: run(native), "qga": lambda: run(qga)}, rounds)
-    yield below('run(["true"])', per_call(runs, "native", RUNS), 15, "ms")
+    yield below('run("true")', per_call(runs, "native", RUNS), 15, "ms")
     yield told("  QEMU's agent, to ours", f"{runs.ratio('qga', 'native'):.1f} x")
 
 
@@ -84,11 +84,10 @@ def files(native: Carrier, qga: Carrier, rounds: int) -> Iterator[Row]:
         yield told("  QEMU's agent", f"{slow:.1f} MiB/s")
 
 
-def output(native: Carrier) -> Iterator[Row]:
-    """A gigabyte of output, counted and hashed as it comes."""
+def output(native: Carrier, qemu: int) -> Iterator[Row]:
+    """A gigabyte of output, counted and hashed as it comes; `qemu` is QEMU's process id."""
     seen, whole = 0, hashlib.sha256()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew; see proc(5)
-    before = peak()
+    before, there = peak(os.getpid(), anew=True), peak(qemu, anew=True)
 
     def sink(data: bytes) -> None:
         nonlocal seen
@@ -102,12 +101,15 @@ def output(native: Carrier) -> Iterator[Row]:
         zeros.update(bytes(MIB))
     assert (seen, whole.digest()) == (OUTPUT, zeros.digest())
     yield told("1 GiB of output", f"{OUTPUT / MIB / result.duration:.0f} MiB/s")
-    yield below("  memory it took here", (peak() - before) / MIB, 16, "MiB")
+    yield below("  memory it took here", (peak(os.getpid()) - before) / MIB, 16, "MiB")
+    yield below("  memory it took in QEMU", (peak(qemu) - there) / MIB, 96, "MiB")
 
 
-def peak() -> int:
-    """Most memory that this process had, in bytes."""
-    words = Path("/proc/self/status").read_text().split()
+def peak(pid: int, *, anew: bool = False) -> int:
+    """Most memory that a process had, in bytes; counted from now on if `anew`."""
+    if anew:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # see proc(5)
+    words = Path(f"/proc/{pid}/status").read_text().split()
     return int(words[words.index("VmHWM:") + 1]) << 10
 
 
@@ -117,7 +119,7 @@ def rows(rounds: int) -> Iterator[Row]:
         native, qga = running._engine.carriers
         for carrier in (native, qga):
             carrier.ready.result(LIMIT)
-        yield from output(native)
+        yield from output(native, running.pid)
         yield from calls(native, qga, rounds)
         yield from files(native, qga, rounds)
 
