@@ -97,13 +97,13 @@ MOST_ADDRESSES = 12
 MANY_PORTS = 24
 
 
-def guest_words(accel: str, parts: Iterable[Placed]) -> Iterator[str]:
+def guest_words(board: str, accel: str, parts: Iterable[Placed]) -> Iterator[str]:
     """What the default guest is told of its VM: what QEMU's user networks would answer by DHCP.
 
     Their addresses are up before the guest answers, where DHCP takes a second and a half.
     """
-    if accel == "tcg":
-        yield cmdline.tcg()
+    if board != "microvm":
+        yield from cmdline.timer(accel)
     parts = list(parts)
     if sum(str(placed.at.place.get("bus")).startswith("port") for placed in parts) > MANY_PORTS:
         yield cmdline.quiet_ports()

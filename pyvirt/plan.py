@@ -127,7 +127,7 @@ def _informed(need: Need, vm: VM, everything: tuple[Placed, ...]) -> Need:
     """A default guest learns of the VM around it."""
     if not isinstance(need, GuestImage):
         return need
-    return attrs.evolve(need, words=tuple(guest_words(vm.accel, everything)))
+    return attrs.evolve(need, words=tuple(guest_words(vm.machine.family, vm.accel, everything)))
 
 
 def _parts(vm: VM) -> Iterator[tuple[Part, str]]:
