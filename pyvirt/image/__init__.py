@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from pyvirt.image.extents import Extent as Extent
     from pyvirt.image.extents import Extents as Extents
     from pyvirt.image.extents import Flag as Flag
+    from pyvirt.image.filesystems import Volume as Volume
     from pyvirt.image.image import Image as Image
+    from pyvirt.image.inside import Inside as Inside
+    from pyvirt.image.inside import Part as Part
     from pyvirt.image.layer import Match as Match
     from pyvirt.image.layer import Reference as Reference
+    from pyvirt.image.partitions import Flaw as Flaw
+    from pyvirt.image.partitions import Partition as Partition
+    from pyvirt.image.partitions import Table as Table
     from pyvirt.image.source import BytesSource as BytesSource
     from pyvirt.image.source import FileSource as FileSource
     from pyvirt.image.source import Source as Source
@@ -68,8 +74,11 @@ _HOMES = {
     "budget": "Budget",
     "detect": "detect",
     "extents": "Extent Extents Flag",
+    "filesystems": "Volume",
     "image": "Image",
+    "inside": "Inside Part",
     "layer": "Match Reference",
+    "partitions": "Flaw Partition Table",
     "source": "BytesSource FileSource Source",
     "untrusted": "Inspection Reason Verdict inspect_untrusted",
 }

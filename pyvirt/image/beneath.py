@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -26,6 +25,8 @@ def open_beneath(directory: str, path: str) -> int | None:
 
 
 def _openat2(root: int, path: bytes) -> int | None:
+    import ctypes  # Opens the C library when it is imported.
+
     call = ctypes.CDLL(None, use_errno=True).syscall
     how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _NO_MAGICLINKS | _BENEATH)
     for _ in range(_TRIES):

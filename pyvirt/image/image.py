@@ -15,6 +15,7 @@ from pyvirt.image.chain import Opener, backing_of
 from pyvirt.image.detect import detect
 from pyvirt.image.extents import Extents
 from pyvirt.image.holders import writers
+from pyvirt.image.inside import Inside, inside
 from pyvirt.image.layer import Layer, Match
 from pyvirt.image.measure import Measurement, Statistics, Target, measured
 from pyvirt.image.merge import clip, mark_holes, merge
@@ -171,6 +172,13 @@ class Image(Readable):
 
     def _repr_html_(self) -> str:
         return f"<div>{self.map_svg()}</div>"
+
+    def partitions(self, *, nested: bool = False) -> Inside:
+        """The partition table, and the file systems and the like that the disk holds.
+
+        With `nested`, disk images inside of it are opened too.
+        """
+        return inside(self, nested=nested)
 
     def close(self) -> None:
         """Close every file that this opened; once is enough."""

@@ -22,6 +22,8 @@ def reasons(source: Source) -> Iterator[Reason]:
         yield Reason("backing-file", 8, f"it lies on the image {shows!r}")
     if version != 2:
         yield from _features(*struct.unpack_from(">QQQ", head, 72))
+    elif any(head[72:80]):
+        yield Reason("unknown-feature", 72, "it is of version 2, and has header extensions")
     yield from _extensions(source, head, version)
 
 
