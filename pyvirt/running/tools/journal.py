@@ -11,7 +11,6 @@ So a change costs what it changes, however large the image is.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 from contextlib import ExitStack
@@ -192,6 +191,8 @@ def _reserve(target: Path, changes: list[_Change], size: int) -> None:
 
 def _fallocate(fd: int, mode: int, start: int, length: int, *, full: bool = False) -> bool:
     """Whether the file system could; `OSError` when `full` and the disk is full."""
+    import ctypes  # it opens the C library when it is imported
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.fallocate64(fd, mode, ctypes.c_int64(start), ctypes.c_int64(length)) == 0:
         return True
