@@ -103,7 +103,8 @@ def places(extents: Extents, size: int, file_size: int) -> Places:
             if part != length:  # The part of a long extent that lies in this bin.
                 middle = start + min(length, max(0, (bin + 0.5) / BINS * file_size - host))
             sums[bin] += part * middle / max(1, size)
-        steps = max(1, min(across, -(-length * across // max(1, size))))
+        steps = max(-(-length * across // max(1, size)), -(-length * down // max(1, file_size)))
+        steps = max(1, min(across + down, steps))
         for step in range(steps):
             place = length * (2 * step + 1) // (2 * steps)
             cells.add((_cell(start + place, size, across), _cell(host + place, file_size, down)))
