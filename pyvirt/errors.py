@@ -224,6 +224,13 @@ class FeatureError(ImageError):
         self.features = features
 
 
+class PassphraseError(ImageError):
+    """No key slot of an encrypted disk image opens with the passphrase that was given."""
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path, "the passphrase opens no key slot", format="luks")
+
+
 class BudgetError(PyvirtError, MemoryError):
     """`what` needs more memory than the budget of `bytes` allows."""
 
