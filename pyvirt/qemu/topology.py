@@ -218,11 +218,12 @@ class Topology:
             raise SpecError("bus", "takes nothing while a microvm runs", "virtio-mmio")
         if "bus" in slot.address:
             return self._claim(name, slot.bus, slot.address)
-        for number in _transports(self.board.transports, slot.group):
+        numbers = list(_transports(self.board.transports, slot.group))
+        for number in numbers:
             place = {"bus": f"virtio-mmio-bus.{number}"}
             if _key("pci", place) not in self._taken:
                 return self._claim(name, slot.bus, place)
-        raise SpecError("bus", f"has only {self.board.transports} transports", "virtio-mmio")
+        raise SpecError("bus", f"has only {len(numbers)} transports", "virtio-mmio")
 
     def _on_isa(self, name: str, slot: Slot) -> Mapping[str, Any]:
         if self.board.family == "none":
@@ -369,13 +370,23 @@ def _virtio(driver: str) -> bool:
     )
 
 
+#: How many transports a microvm has with one interrupt controller.
+_FEW = 8
+
+
 def _transports(count: int, group: str) -> Iterator[int]:
-    """The transports of a microvm, those of the group's region first."""
+    """The transports of a microvm, those of the group's region first.
+
+    With a second interrupt controller the first one is left out: its interrupt is that
+    controller's pin 0, which QEMU takes for the PC's timer and leads to pin 2
+    (`ioapic_set_irq` in hw/intc/ioapic.c), so no guest hears of what sits there.
+    """
+    first = 0 if count == _FEW else 1
     half, quarter = count // 2, count // 4
-    regions = {"disk": range(half), "nic": range(half, half + quarter)}
+    regions = {"disk": range(first, half), "nic": range(half, half + quarter)}
     region = regions.get(group, range(half + quarter, count))
     yield from region
-    yield from (number for number in range(count) if number not in region)
+    yield from (number for number in range(first, count) if number not in region)
 
 
 def _full(slot: Slot, plugged: bool) -> str:
