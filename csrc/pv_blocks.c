@@ -61,30 +61,35 @@ static inline uint8_t flags_of(const pv_blocks *rule, uint64_t entry)
     return rule->flags[entry >> rule->state_shift & rule->state_mask];
 }
 
-static inline bool place(const pv_blocks *rule, uint64_t value, growing *block)
+/* The greatest value whose block may begin inside the file; dividing once is enough. */
+static uint64_t most_of(const pv_blocks *rule)
 {
-    if (rule->limit < rule->base || value > (rule->limit - rule->base) / rule->unit)
-        return false;
+    return rule->limit < rule->base ? 0 : (rule->limit - rule->base) / rule->unit;
+}
+
+static inline bool place(const pv_blocks *rule, uint64_t most, uint64_t value, growing *block)
+{
     block->host = rule->base + value * rule->unit;
-    return true;
+    return (value <= most) & (block->host <= rule->limit);
 }
 
 /* Where a plain block lies; false when it reaches beyond the file. */
-static inline bool mapped(const pv_blocks *rule, uint64_t entry, growing *block)
+static inline bool mapped(const pv_blocks *rule, uint64_t most, uint64_t entry, growing *block)
 {
     const uint64_t value =
         (entry >> rule->shift & rule->mask) | (entry & rule->high_mask) << rule->high_shift;
 
-    return place(rule, value, block) && rule->limit - block->host >= block->length;
+    return place(rule, most, value, block) & (rule->limit - block->host >= block->length);
 }
 
 /* Where a compressed block lies, and how much of the file it takes at most. */
-static inline bool packed(const pv_blocks *rule, uint64_t entry, uint64_t next, growing *block)
+static bool packed(const pv_blocks *rule, uint64_t most, uint64_t entry, uint64_t next,
+                   growing *block)
 {
     const uint64_t below = ((uint64_t)1 << rule->packed) - 1;
     uint64_t stored = rule->stored;
 
-    if (!place(rule, entry & below, block) || block->host >= rule->limit)
+    if (!place(rule, most, entry & below, block) || block->host >= rule->limit)
         return false;
     const uint64_t left = rule->limit - block->host;
     if (rule->chained) {
@@ -108,6 +113,7 @@ static inline __attribute__((always_inline)) pv_status
 decode(const pv_blocks *rule, const uint8_t *table, uint64_t first, size_t count,
        pv_blocks_at *at, pv_columns *to, pv_where *where, bool wide, bool big)
 {
+    const uint64_t most = most_of(rule);
     growing now = pop(to);
     pv_status status = PV_OK;
 
@@ -124,9 +130,9 @@ decode(const pv_blocks *rule, const uint8_t *table, uint64_t first, size_t count
             status = PV_CORRUPT;
         else if (block.flags & PV_COMPRESSED) {
             const uint64_t next = rule->chained ? load(slot + (wide ? 8 : 4), wide, big) : 0;
-            status = packed(rule, entry, next, &block) ? PV_OK : PV_TRUNCATED;
+            status = packed(rule, most, entry, next, &block) ? PV_OK : PV_TRUNCATED;
         } else if (block.flags & PV_OFFSET)
-            status = mapped(rule, entry, &block) ? PV_OK : PV_TRUNCATED;
+            status = mapped(rule, most, entry, &block) ? PV_OK : PV_TRUNCATED;
         if (status == PV_OK && !grow(to, &now, &block))
             status = PV_FULL;
         if (status != PV_OK) {

@@ -247,6 +247,7 @@ class DividedLayer(BlockLayer):
         bitmap: Callable[[int, int], Bitmap],
         big: bool,
         sector: int = SECTOR,
+        clear: int = ABSENT,
         budget: Budget,
         references: tuple[Reference, ...] = (),
         identity: str | None = None,
@@ -254,7 +255,7 @@ class DividedLayer(BlockLayer):
     ) -> None:
         """`bitmap` finds that of a block by its first byte and by what its entry says.
 
-        `big` is the order of the bits; sectors whose bit is not set are absent.
+        `big` is the order of the bits; sectors whose bit is not set are `clear`.
         """
         super().__init__(
             map,
@@ -265,7 +266,7 @@ class DividedLayer(BlockLayer):
             identity=identity,
             parent_identity=parent_identity,
         )
-        self._bitmap, self._big, self._sector = bitmap, big, sector
+        self._bitmap, self._big, self._sector, self._clear = bitmap, big, sector, clear
 
     def _extents(self, start: int, stop: int) -> Extents:
         blocks = super()._extents(start, stop)
@@ -285,7 +286,16 @@ class DividedLayer(BlockLayer):
         if found.host + length > self.sources[0].size:
             raise self._map.place.error("names a place beyond the end of the file", found=host)
         status = native.divide(
-            columns, found.bits, self._big, self._sector, found.host, DATA, ABSENT, 0, start, end
+            columns,
+            found.bits,
+            self._big,
+            self._sector,
+            found.host,
+            DATA,
+            self._clear,
+            0,
+            start,
+            end,
         )
         if status != native.OK:
             raise BudgetError(f"the extents of {self._map.place.path}", 0)

@@ -14,10 +14,10 @@ from pyvirt._native.blocks import Rule
 from pyvirt.errors import FeatureError
 from pyvirt.image.budget import Budget
 from pyvirt.image.formats.blocks import (
-    ABSENT,
     DATA,
     DIVIDED,
     SECTOR,
+    ZERO,
     Bitmap,
     DividedLayer,
     Map,
@@ -102,10 +102,10 @@ def _layer(place: Place, header: Header, source: Source, budget: Budget) -> Divi
         unit=bits + header.extent,
         limit=source.size,
         flags=[DATA | DIVIDED],
-        special=[(0xFFFFFFFF, ABSENT)],
+        special=[(0xFFFFFFFF, ZERO)],
         width=4,
     )
     table = place.table_at(header.header, "catalog")
     map = Map(table, source, rule, header.extent, 4, OneTable(header.header, 4))
     size = header.disk // SECTOR * SECTOR
-    return DividedLayer(map, size, header, bitmap=bitmap, big=False, budget=budget)
+    return DividedLayer(map, size, header, bitmap=bitmap, big=False, clear=ZERO, budget=budget)

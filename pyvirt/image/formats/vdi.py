@@ -100,7 +100,7 @@ def open(source: Source, *, budget: Budget, siblings: Siblings) -> BlockLayer:
         unit=header.block_size + header.block_extra,
         limit=source.size,
         flags=[DATA],
-        special=[(_FREE, ABSENT), (_ZERO, ZERO)],
+        special=[(_FREE, ABSENT if header.differencing else ZERO), (_ZERO, ZERO)],
         width=4,
     )
     table = place.table_at(header.offset_bmap, "block map")

@@ -18,6 +18,7 @@ from pyvirt.image.formats.blocks import (
     DATA,
     DIVIDED,
     SECTOR,
+    ZERO,
     Bitmap,
     BlockLayer,
     DividedLayer,
@@ -186,7 +187,7 @@ def _sparse(place: Place, source: Source, info: Info, budget: Budget) -> BlockLa
     info = evolve(info, header=header, parent_locators=tuple(_locators(place, source)))
     if footer.disk_type == DYNAMIC:
         return BlockLayer(
-            _map(place, source, header, DATA),
+            _map(place, source, header, DATA, ZERO),
             footer.size,
             info,
             budget=budget,
@@ -195,7 +196,7 @@ def _sparse(place: Place, source: Source, info: Info, budget: Budget) -> BlockLa
     return _differencing(place, source, info, header, budget)
 
 
-def _map(place: Place, source: Source, header: DynamicHeader, flags: int) -> Map:
+def _map(place: Place, source: Source, header: DynamicHeader, flags: int, missing: int) -> Map:
     """Entries count sectors, up to a bitmap of the block's sectors; the data is behind it."""
     rule = Rule(
         block=header.block_size,
@@ -203,7 +204,7 @@ def _map(place: Place, source: Source, header: DynamicHeader, flags: int) -> Map
         unit=SECTOR,
         limit=source.size,
         flags=[flags],
-        special=[(_FREE, ABSENT)],
+        special=[(_FREE, missing)],
         width=4,
         big=True,
     )
@@ -224,7 +225,7 @@ def _differencing(
         return Bitmap(exactly(source, size, host, "sector bitmap"), host + size)
 
     return DividedLayer(
-        _map(place, source, header, DATA | DIVIDED),
+        _map(place, source, header, DATA | DIVIDED, ABSENT),
         info.footer.size,
         info,
         bitmap=bitmap,

@@ -31,8 +31,8 @@ from pyvirt.image.structure import Place
 
 # States of a block, as far as a reader tells them apart: not present, undefined, zero, unmapped,
 # (none), unmapped as version 0.95 wrote it, fully present, partially present.
-_ALONE = [ABSENT, ZERO, ZERO, ZERO, INVALID, ZERO, DATA, INVALID]
-_OVER_PARENT = [*_ALONE[:7], DATA | DIVIDED]
+_ALONE = [ZERO, ZERO, ZERO, ZERO, INVALID, ZERO, DATA, INVALID]
+_OVER_PARENT = [ABSENT, *_ALONE[1:7], DATA | DIVIDED]
 _SB_BLOCK_PRESENT = 6
 _RESERVED = 0xFFFF8  # bits of an entry between its state and its offset
 
