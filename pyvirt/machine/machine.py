@@ -110,6 +110,10 @@ class Machine:
     def options(self) -> Iterator[Option]:
         """``-machine`` and what describes the board beside it."""
         yield Option("machine", {"type": self.type, **self._switches()}, source="type")
+        if self.family == "microvm":
+            # QEMU's transports speak virtio 0.9 unless told: no keyboards, sound or GPUs then.
+            legacy = {"driver": "virtio-mmio", "property": "force-legacy", "value": False}
+            yield Option("global", legacy, source="type")
         yield from self.rtc.options()
 
     def _switches(self) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def case(described, expected: str, at: At | None = None):
         case(Machine(max_ram_below_4g="1G"), "-machine q35,max-ram-below-4g=1073741824"),
         case(
             Machine("microvm", pcie=True, properties={"rtc": True, "x-option-roms": False}),
-            "-machine microvm,pcie=on,rtc=on,x-option-roms=off",
+            "-machine microvm,pcie=on,rtc=on,x-option-roms=off"
+            " -global driver=virtio-mmio,property=force-legacy,value=off",
         ),
         case(
             Machine(rtc=RTC("localtime", clock="vm", driftfix="slew")),
