@@ -158,10 +158,10 @@ class StartError(PyvirtError):
 
 
 class ToolError(PyvirtError):
-    """A program beside QEMU failed at `what`; `words` are its last ones."""
+    """A program beside QEMU failed at its command `what`; `words` are its last ones."""
 
     def __init__(self, program: str, what: str, end: str, words: str = "") -> None:
-        super().__init__(f"{program} could not {what}: {words or end}")
+        super().__init__(f"{program} {what} failed: {words or end}")
         self.program, self.what, self.end, self.words = program, what, end, words
 
 

@@ -167,7 +167,7 @@ class Disk(Drive):
 
         made = tools.create(path, size, format, **options)
         encrypt: Any = options.get("encrypt")
-        return cls(str(made), format, key=getattr(encrypt, "key", encrypt))
+        return cls(os.fspath(made), format, key=getattr(encrypt, "key", encrypt))
 
     @property
     def reads_only(self) -> bool:

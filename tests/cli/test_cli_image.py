@@ -69,13 +69,13 @@ def test_an_image_is_made_with_options(tmp_path: Path) -> None:
     assert (found["cluster-size"], data["lazy-refcounts"], data["refcount-bits"]) == (MIB, True, 64)
 
 
-def test_an_encrypted_image_is_made_and_read(tmp_path: Path, path: Path) -> None:
+def test_an_encrypted_image_is_made(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("geheim")
-    words = ("--encrypt", key, "-o", "encrypt.iter-time=0.01", "-o", "encrypt.cipher-alg=aes-128")
-    run("convert", path, tmp_path / "b", *words)
-    run("convert", tmp_path / "b", tmp_path / "c", "-O", "raw", "--key-file", key)
-    assert (tmp_path / "c").read_bytes()[MIB : 2 * MIB] == b"\7" * MIB
+    # LUKS is tried in tests/image: QEMU takes seconds to make a passphrase costly.
+    run("create", tmp_path / "b", "1M", "--encrypt", key, "-o", "encrypt.format=aes")
+    found = json.loads(qemu("qemu-img", "info", "-f", "qcow2", "--output=json", tmp_path / "b"))
+    assert found["format-specific"]["data"]["encrypt"]["format"] == "aes"
 
 
 def test_info_says_what_it_is(path: Path) -> None:

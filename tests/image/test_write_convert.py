@@ -12,8 +12,10 @@ from writes import MIB, image, info, io, names, run, sound
 
 from pyvirt.disk import File, Format, Nbd, Node, Raw
 from pyvirt.errors import ImageError, SpecError, ToolError
-from pyvirt.image import compact, convert, create, rebase
+from pyvirt.image import Encrypt, compact, convert, create, rebase
 from pyvirt.qemu_img.options import FORMATS
+
+AES = Encrypt("geheim", format="aes")
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qemu-img here")
 
@@ -207,7 +209,7 @@ def test_compact_keeps_the_backing_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["snapshots", "an external data file", "encryption"])
 def test_compact_loses_nothing(tmp_path: Path, what: str) -> None:
     path = tmp_path / "a.qcow2"
-    given = {"an external data file": {"data_file": "d"}, "encryption": {"encrypt": "x"}}
+    given = {"an external data file": {"data_file": "d"}, "encryption": {"encrypt": AES}}
     create(path, "1M", **given.get(what, {}))
     if what == "snapshots":
         run("qemu-img", "snapshot", "-c", "s", path)
