@@ -15,6 +15,8 @@ from pyvirt.image.beneath import open_beneath
 from pyvirt.image.names import Named, NoFile, named
 from pyvirt.image.policy import Request
 
+MIB = 1 << 20
+
 
 def qcow2(path: Path, backing: str | None = None, format: str | None = "qcow2") -> Path:
     """An empty image that names `backing`, whether that is there or not."""
@@ -268,3 +270,50 @@ def test_names_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
         depth(qcow2(tmp_path / "top.qcow2", "\x1b]0;x\x07", "raw"))
     assert "\x1b" not in str(caught.value)
     assert caught.value.reference == "\x1b]0;x\x07"
+
+
+# -- Files that are not backing images -----------------------------------------------------------
+
+
+def pattern(path: Path, format: str, *options: str) -> Path:
+    """An image of 1 MiB that reads as 0x5A everywhere."""
+    words = [word for option in options for word in ("-o", option)]
+    command = ["qemu-img", "create", "-q", "-f", format, *words, str(path), "1M"]
+    subprocess.run(command, check=True, timeout=60)
+    command = ["qemu-io", "-f", format, "-c", "write -P 0x5A 0 1M", str(path)]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    return path
+
+
+def test_a_data_file_is_opened_as_trusted_only(tmp_path: Path) -> None:
+    data = tmp_path / "disk.data"
+    disk = pattern(tmp_path / "disk.qcow2", "qcow2", f"data_file={data}")
+    with pytest.raises(PolicyError) as caught, Image(disk) as image:
+        image.read(0, 512)
+    assert caught.value.reference == str(data)
+    for trust in (True, tmp_path, [data]):
+        with Image(disk, trust=trust) as image:
+            assert image.read(0, 512) == b"\x5a" * 512
+
+
+@pytest.mark.parametrize("subformat", ["monolithicFlat", "twoGbMaxExtentSparse"])
+def test_extents_of_a_vmdk_are_opened_as_trusted_only(tmp_path: Path, subformat: str) -> None:
+    disk = pattern(tmp_path / "disk.vmdk", "vmdk", f"subformat={subformat}")
+    with pytest.raises(PolicyError) as caught, Image(disk) as image:
+        image.read(0, 512)
+    assert caught.value.reference.startswith("disk-")
+    with Image(disk, trust=tmp_path) as image:
+        assert image.read(0, 512) == b"\x5a" * 512
+
+
+def test_a_vmdk_cannot_reach_out_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(b"s" * MIB)
+    disk = tmp_path / "in" / "disk.vmdk"
+    for name in ("../secret", str(tmp_path / "secret"), "/etc/passwd", "nbd:x:1"):
+        disk.write_text(
+            "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n"
+            f'createType="monolithicFlat"\nRW 2048 FLAT "{name}" 0\n'
+        )
+        with pytest.raises(PolicyError), Image(disk, trust=disk.parent) as image:
+            image.read(0, 512)
