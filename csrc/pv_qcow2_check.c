@@ -58,6 +58,18 @@ static pv_status read_padded(pv_qcow2_check *c, uint8_t *buffer, uint64_t size, 
                  : PV_OK;
 }
 
+/* The table in which references to something stand; what the header names stands for itself. */
+static enum pv_qcow2_table referring(enum pv_qcow2_table owner)
+{
+    switch (owner) {
+    case PV_QCOW2_DATA: return PV_QCOW2_L2;
+    case PV_QCOW2_L2: return PV_QCOW2_L1;
+    case PV_QCOW2_REFCOUNT_BLOCK: return PV_QCOW2_REFCOUNT_TABLE;
+    case PV_QCOW2_BITMAP: return PV_QCOW2_BITMAP_TABLE;
+    default: return owner;
+    }
+}
+
 static uint64_t refcount_max(const pv_qcow2_check *c)
 {
     const unsigned bits = c->image.refcount_bits;
@@ -73,12 +85,12 @@ static inline void refer(pv_qcow2_check *c, uint64_t cluster, uint32_t times,
     uint64_t sum = (uint64_t)count + times;
 
     if (sum > most) {
-        corrupt(c, PV_QCOW2_OVERFLOW, owner, cluster << c->image.cluster_bits, sum, sum - most);
+        corrupt(c, PV_QCOW2_OVERFLOW, referring(owner), from, sum, sum - most);
         sum = most;
     }
     if (was != 0 && (was != owner || (owner != PV_QCOW2_DATA && owner != PV_QCOW2_L2))) {
         c->overlaps++;
-        tell(c, PV_QCOW2_OVERLAP, owner, from, cluster << c->image.cluster_bits, was);
+        tell(c, PV_QCOW2_OVERLAP, referring(owner), from, cluster << c->image.cluster_bits, was);
     }
     cell->found = (uint32_t)sum | (uint32_t)(was ? was : owner) << OWNER_SHIFT;
 }
@@ -94,7 +106,7 @@ static void mark(pv_qcow2_check *c, uint64_t offset, uint64_t size, uint32_t tim
     if (size == 0)
         return;
     if (end < offset || (end > c->reader->size && end - c->reader->size >= cluster_size(c))) {
-        corrupt(c, PV_QCOW2_OUTSIDE, owner, from, offset, times);
+        corrupt(c, PV_QCOW2_OUTSIDE, referring(owner), from, offset, times);
         return;
     }
     for (uint64_t cluster = offset >> bits; cluster <= (end - 1) >> bits; cluster++) {
@@ -298,8 +310,8 @@ static void packed(pv_qcow2_check *c, l2 *t, uint64_t entry, uint64_t bitmap, ui
 static void standard(pv_qcow2_check *c, l2 *t, uint64_t entry, uint64_t bitmap, uint64_t at)
 {
     const uint64_t offset = entry & PV_QCOW2_OFFSET, size = cluster_size(c);
-    const bool placed = offset != 0 || (c->image.external && entry & PV_QCOW2_COPIED);
     const bool zero = c->image.zero_flag && entry & 1;
+    const bool placed = offset != 0 || (c->image.external && entry & PV_QCOW2_COPIED && !zero);
 
     if (entry & STANDARD_RESERVED || (entry & 1 && !c->image.zero_flag))
         corrupt(c, PV_QCOW2_RESERVED, PV_QCOW2_L2, at, entry, t->times);

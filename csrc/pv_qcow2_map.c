@@ -46,14 +46,16 @@ static writer begin(const pv_columns *to, uint64_t guest)
 }
 
 /* Take over what was written, which ends at guest byte `end`. */
-static void finish(const writer *w, uint64_t end, bool external, pv_columns *to)
+static void finish(writer *w, uint64_t end, bool external, pv_columns *to)
 {
-    const size_t first = to->count > 0 ? to->count - 1 : 0, last = w->count - 1;
     const uint64_t *start = to->start;
     uint64_t *length = to->length;
 
+    while (w->count > 0 && start[w->count - 1] >= end)
+        w->count--; /* subclusters beyond the end of the disk */
     if (w->count == 0)
         return;
+    const size_t first = to->count > 0 ? to->count - 1 : 0, last = w->count - 1;
     for (size_t i = first; i < last; i++)
         length[i] = start[i + 1] - start[i];
     length[last] = end - start[last];
@@ -164,8 +166,8 @@ static pv_status standard(const l2 *t, size_t i, uint64_t entry, writer *w)
     const pv_qcow2 *image = t->image;
     const uint64_t size = (uint64_t)1 << image->cluster_bits;
     const uint64_t guest = t->guest + i * size, host = entry & PV_QCOW2_OFFSET;
-    const bool placed = host != 0 || (image->external && entry & PV_QCOW2_COPIED);
     const bool zero = image->zero_flag && (entry & 1);
+    const bool placed = host != 0 || (image->external && entry & PV_QCOW2_COPIED && !zero);
 
     if (host & (size - 1) || (image->external && placed && host != guest))
         return PV_CORRUPT;
