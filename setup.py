@@ -26,6 +26,23 @@ class Build(build_ext):
             return fullname.replace(".", "/")
         return super().get_ext_filename(fullname)
 
+    def build_extensions(self):
+        archive = self._archive()
+        for ext in self.extensions:
+            ext.extra_objects = [archive]
+        super().build_extensions()
+
+    def _archive(self):
+        """All of csrc/*.c, compiled once for every door and program."""
+        archive = Path(self.build_temp, "libpv.a")
+        if self.force or newer_group([*LIBRARY, *HEADERS], str(archive)):
+            objects = self.compiler.compile(
+                LIBRARY, output_dir=self.build_temp, extra_postargs=OPTIMISE
+            )
+            archive.unlink(missing_ok=True)
+            self.compiler.create_static_lib(objects, "pv", output_dir=self.build_temp)
+        return str(archive)
+
     def build_extension(self, ext):
         if not isinstance(ext, Program):
             super().build_extension(ext)
@@ -34,7 +51,7 @@ class Build(build_ext):
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.force or newer_group([*ext.sources, *ext.depends], str(target)):
             flags = [*STATIC, *TRIM, "-o", str(target)]
-            self.spawn([*self.compiler.linker_exe, *flags, *ext.sources])
+            self.spawn([*self.compiler.linker_exe, *flags, *ext.sources, *ext.extra_objects])
 
     def copy_extensions_to_source(self):
         Path("pyvirt/_native/bin").mkdir(exist_ok=True)
@@ -44,15 +61,15 @@ class Build(build_ext):
 def program(path):
     """The program of one C file, or of a folder of them."""
     sources = sorted(map(str, path.glob("*.c"))) if path.is_dir() else [str(path)]
-    return Program(f"pyvirt._native.bin.{path.stem}", [*sources, *LIBRARY], depends=HEADERS)
+    return Program(f"pyvirt._native.bin.{path.stem}", sources, depends=[*LIBRARY, *HEADERS])
 
 
 def door(path):
     """The extension module of one `.pyx`; *depends* also puts its files into the sdist."""
     return Extension(
         f"pyvirt._native.{path.stem}",
-        [str(path), *LIBRARY],
-        depends=[str(path), *HEADERS],
+        [str(path)],
+        depends=[str(path), *LIBRARY, *HEADERS],
         extra_compile_args=OPTIMISE,
     )
 
