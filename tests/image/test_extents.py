@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from array import array
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +63,7 @@ def test_laid_over_each_other_as_the_reference_does(top: list[One], below: list[
     end = below[-1].start + below[-1].length if below else 0
     merged = merging.lay(columns_of(top), columns_of(below), end, Budget())
     assert units(rows(merged)) == lay(top, below)
-    assert all(a.end == b.start for a, b in zip(merged, merged[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(merged))
 
 
 @given(layers())

@@ -21,7 +21,7 @@ from image_reference import (
     refcount,
 )
 
-from pyvirt.errors import BudgetError, ImageError, PolicyError, PyvirtError
+from pyvirt.errors import BudgetError, ImageError, PolicyError
 from pyvirt.image import Budget, BytesSource, Image
 from pyvirt.image.qcow2.layer import Qcow2Layer
 
@@ -103,7 +103,7 @@ def found(image: bytes) -> list[One]:
 
 
 @given(images(damaged=False))
-@times(100)
+@times(60)
 def test_extents_agree_with_the_reference(image: bytes) -> None:
     try:
         expected = extents(image)
@@ -117,7 +117,7 @@ def test_extents_agree_with_the_reference(image: bytes) -> None:
 
 
 @given(images(damaged=True))
-@times(150)
+@times(60)
 def test_damaged_tables_are_refused_where_the_reference_refuses_them(image: bytes) -> None:
     try:
         expected = extents(image)
@@ -129,12 +129,14 @@ def test_damaged_tables_are_refused_where_the_reference_refuses_them(image: byte
 
 
 @given(images(damaged=True))
-@times(150)
+@times(100)
 def test_check_agrees_with_the_reference(image: bytes) -> None:
     with Image(BytesSource(image), "qcow2") as opened:
         result = opened.check()
-    got = (result.corruptions, result.leaks, result.allocated_clusters,
-           result.fragmented_clusters, result.compressed_clusters, result.image_end_offset)  # fmt: skip
+    got = (
+        result.corruptions, result.leaks, result.allocated_clusters, result.fragmented_clusters,
+        result.compressed_clusters, result.image_end_offset,
+    )  # fmt: skip
     disk = Disk(image)
     entries = [disk.word(disk.l1_offset + 8 * index) for index in range(disk.l1_size)]
     shared = [(entry & MASK) >> disk.cluster_bits for entry in entries if entry]
@@ -143,7 +145,7 @@ def test_check_agrees_with_the_reference(image: bytes) -> None:
 
 
 @given(images(damaged=True), st.data())
-@times(150)
+@times(100)
 def test_whatever_is_damaged_or_cut_is_an_error_of_ours(image: bytes, data: Any) -> None:
     broken = bytearray(image)
     for _ in range(data.draw(st.integers(0, 4))):
@@ -155,10 +157,8 @@ def test_whatever_is_damaged_or_cut_is_an_error_of_ours(image: bytes, data: Any)
             opened.extents(chain=True).json()
             opened.check()
             opened.statistics()
-    except (ImageError, BudgetError, PolicyError) as error:
-        assert str(error)
-    except PyvirtError as error:  # pragma: no cover
-        pytest.fail(f"a wrong kind of error: {error!r}")
+    except (ImageError, BudgetError, PolicyError):
+        return  # Anything else fails the test.
 
 
 @pytest.mark.parametrize("order", range(7))
@@ -172,8 +172,7 @@ def test_refcounts_of_every_width(order: int) -> None:
     struct.pack_into(">Q", image, 4 * cluster, 5 * cluster | COPIED)
     block = 0
     for index in range(6):
-        shift = index * bits if bits < 8 else index * bits
-        block |= (1 << shift) if bits < 8 else 0
+        block |= 1 << index * bits
         if bits >= 8:
             image[2 * cluster + (index + 1) * bits // 8 - 1] = 1
     if bits < 8:
@@ -212,7 +211,7 @@ def small(**l2: int) -> bytearray:
         pytest.param(5 * 512, {5: 1}, "wrong COPIED flag", "L2 table", id="copied-missing"),
         pytest.param(5 * 512 | COPIED, {5: 2}, "wrong COPIED flag", "L2 table", id="copied-wrong"),
         pytest.param(1 << 40 | COPIED, {}, "outside the file", "L2 table", id="outside"),
-        pytest.param(2 * 512 | COPIED, {}, "overlap", "refcount table", id="data-in-the-refcount-block"),
+        pytest.param(2 * 512 | COPIED, {}, "overlap", "refcount table", id="in-the-refcounts"),
         pytest.param(5 * 512 | COPIED, {}, "refcount too low", "refcount block", id="too-low"),
         pytest.param(
             PACKED | COPIED | 5 * 512, {5: 1}, "wrong COPIED flag", "L2 table", id="packed"
