@@ -84,20 +84,8 @@ def test_a_guest_that_only_reads_is_no_reason_to_warn(disk: Path) -> None:
 @needs_qemu
 def test_a_backing_image_that_is_written_is_told_when_it_is_opened(disk: Path) -> None:
     top = disk.with_name("top.qcow2")
-    command = [
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-b",
-        disk,
-        "-F",
-        "qcow2",
-        "-u",
-        top,
-        "1M",
-    ]
+    words = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b"]
+    command = ["qemu-img", *words, str(disk), str(top), "1M"]
     subprocess.run(command, check=True, timeout=60)
     with start([], *drive(disk)), Image(top, trust=disk.parent) as image:
         assert image.held is None

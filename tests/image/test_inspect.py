@@ -522,6 +522,36 @@ def test_openstack_accepts_whatever_damage_is_called_safe(
         assert openstack(content) == verdict.format
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Images of formats that take more than a header to make."""
+    folder = tmp_path_factory.mktemp("others")
+    return {format: made(folder / format, format) for format in ("vdi", "vpc", "vhdx", "qed")}
+
+
+#: Where the tables of those are; of VHDX headers, region tables, and metadata.
+TABLES = st.sampled_from([0, 512, 65536, 131072, 196608, 262144, 2 * MIB, 2 * MIB + 65536])
+NUMBERS = st.sampled_from([b"\xff" * 8, bytes(8), b"\xff" * 4]) | st.binary(min_size=1, max_size=8)
+
+
+@given(
+    format=st.sampled_from(["vdi", "vpc", "vhdx", "qed"]),
+    changes=st.lists(st.tuples(TABLES, st.integers(0, 400), NUMBERS), max_size=5),
+    cut=st.none() | st.integers(0, 300_000),
+)
+def test_damage_of_tables_gives_a_verdict_and_nothing_else(
+    others: dict[str, bytes],
+    format: str,
+    changes: list[tuple[int, int, bytes]],
+    cut: int | None,
+) -> None:
+    content = bytearray(others[format])
+    for table, place, data in changes:
+        if table + place + len(data) <= len(content):
+            content[table + place : table + place + len(data)] = data
+    assert judged(bytes(content[:cut]), format).codes <= set(CODES)
+
+
 def test_every_cut_of_a_header_gives_a_verdict() -> None:
     for format, content in SEEDS:
         for cut in [*range(0, 130), *range(130, 1100, 31)]:
