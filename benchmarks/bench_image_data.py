@@ -151,8 +151,7 @@ def plain(bench: Bench) -> Iterator[Row]:
             },
             bench.rounds,
         )
-        yield told("4 KiB random read", f"{rate(pairs, 'read'):.0f} K/s")
-        yield above("4 KiB random read to os.pread on raw", pairs.ratio("pread", "read"), 0.75)
+        yield single(rate(pairs, "read"), pairs.ratio("pread", "read"))
         yield above("4 KiB random readv", rate(pairs, "readv"), 450, "K/s")
         yield above("sequential to os.pread on raw", sequential(bench, image), 0.8)
         with path.open("rb") as file:
@@ -160,6 +159,13 @@ def plain(bench: Bench) -> Iterator[Row]:
             few = bench.places[:2000]
             took = timed(lambda: checked(_dissected(disk, at) for at in few)).seconds
         yield told("dissect's 4 KiB random read", f"{len(few) / took / 1000:.0f} K/s")
+
+
+def single(rate: float, ratio: float) -> Row:
+    """Either is enough: the one tells of this machine, the other of the work."""
+    value = f"{rate:.0f} K/s, {ratio:.2f} x os.pread on raw"
+    met = rate >= 250 or ratio >= 0.75
+    return Row("4 KiB random read", value, ">= 250 K/s or 0.75 x", met)
 
 
 def _dissected(disk: Any, at: int) -> bytes:

@@ -3,7 +3,7 @@
 from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release,
                              PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
@@ -185,12 +185,14 @@ cdef class Content:
 
     # -- Reading ---------------------------------------------------------------------------------
 
-    def read(self, uint64_t offset, size_t size):
+    def read(self, int64_t offset, int64_t size):
         """Guest bytes; fewer only at the end of the disk."""
-        if offset >= self.raw.size:
+        if offset < 0 or size < 0:
+            raise ValueError(f"offset and size must not be negative, got {offset} and {size}")
+        if <uint64_t>offset >= self.raw.size:
             return b""
-        if size > self.raw.size - offset:
-            size = self.raw.size - offset
+        if <uint64_t>size > self.raw.size - <uint64_t>offset:
+            size = self.raw.size - <uint64_t>offset
         data = PyBytes_FromStringAndSize(NULL, size)
         self.fill(offset, size, <uint8_t *>PyBytes_AS_STRING(data))
         return data

@@ -57,8 +57,6 @@ class Readable:
 
         Fewer bytes only at the end of the disk. Any number of threads may read at once.
         """
-        if offset < 0 or size < 0:
-            raise ValueError(f"offset and size must not be negative, got {offset} and {size}")
         return self._content.read(offset, size)
 
     def readinto(self, buffer: Any, offset: int) -> int:
