@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -196,16 +196,13 @@ class Devices(Base):
 
     def boot_from(self, *names: str) -> Act[None]:
         """Let the firmware try these parts first, in this order, from the next reset on."""
-        paths = [f"/machine/peripheral/{self.placed(name).name}" for name in names]
+        wanted = [self.placed(name).name for name in names]
         # A kernel given to QEMU boots through an option ROM that holds the first place.
         first = 0 if isinstance(self.engine.vm.boots, Firmware) else 1
-        for other in list(self.engine.composition.placed.values()):
-            index = other.device_property("bootindex")
-            if index is not None and other.name not in names:
-                later = first + len(names) + int(index)
-                yield _boot_order(f"/machine/peripheral/{other.name}", later)
-        for order, path in enumerate(paths, first):
-            yield _boot_order(path, order)
+        for name, index in later(list(self.engine.composition.placed.values()), wanted):
+            yield _boot_order(name, index)
+        for order, name in enumerate(wanted, first):
+            yield _boot_order(name, order)
 
     def set_vnc_password(
         self, password: str, *, display: str | None = None, expires: str | None = None
@@ -275,5 +272,18 @@ def _medium(options: tuple[Option, ...]) -> Iterator[Option]:
             yield option
 
 
-def _boot_order(path: str, index: int) -> Command:
+def later(everything: Iterable[Placed], wanted: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Boot indexes behind all others, in today's order: QEMU refuses one that is held."""
+    held = {p.name: p.device_property("bootindex") for p in everything}
+    known = {name: int(index) for name, index in held.items() if index is not None}
+    behind = max(known.values(), default=0) + len(held) + 1
+    for name, index in known.items():
+        if name not in wanted:
+            yield name, behind + index
+    for order, name in enumerate(wanted):
+        yield name, 2 * behind + order
+
+
+def _boot_order(name: str, index: int) -> Command:
+    path = f"/machine/peripheral/{name}"
     return Command("qom-set", {"path": path, "property": "bootindex", "value": index})

@@ -69,10 +69,10 @@ class Waiting(Look):
     def _port(self, port: int, proto: str, limit: float, timeout: float) -> Act[None]:
         carrier = yield from self.agent(_left(limit))
         pause = FIRST
-        what = f"asking whether {proto} port {port} is open"
+        what = f"a listener on {proto} port {port} in the guest"
         while not (yield Within(carrier.listening(port, proto), _left(limit), what)):
             if time.monotonic() > limit:
-                raise TimedOut(f"a listener on {proto} port {port} in the guest", timeout)
+                raise TimedOut(what, timeout)
             yield Pause(pause)
             pause = min(2 * pause, MOST)
 
