@@ -36,7 +36,9 @@ demo-packages := $(build-packages) qemu-system-x86 qemu-utils
 test-packages := $(demo-packages) qemu-block-extra ovmf swtpm seabios iproute2 passt \
 	grub-rescue-pc ipxe ipxe-qemu memtest86+ debian-installer-12-netboot-amd64 tesseract-ocr \
 	clang llvm libclang-rt-dev \
-	binutils bzip2 cpio kmod libarchive-tools lz4 xz-utils zstd
+	binutils bzip2 cpio kmod libarchive-tools lz4 xz-utils zstd \
+	btrfs-progs cryptsetup-bin dosfstools e2fsprogs exfatprogs fdisk gdisk genisoimage lvm2 \
+	ntfs-3g parted squashfs-tools util-linux xfsprogs
 
 define install-missing
 	@command -v apt-get >/dev/null || { echo "No apt-get here. Needed: $(1)"; exit 0; }; \
