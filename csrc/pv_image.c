@@ -98,13 +98,17 @@ pv_status pv_columns_merge(const pv_columns *top, const pv_columns *below, uint6
     return PV_OK;
 }
 
+/* Static, because clang 14 gives clones of others a name that no other file finds. */
 __attribute__((target_clones("avx2", "default")))
+static void ground(uint8_t *flags, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        flags[i] |= flags[i] & PV_PRESENT ? 0 : PV_ZERO;
+}
+
 void pv_columns_ground(pv_columns *columns)
 {
-    uint8_t *flags = columns->flags;
-
-    for (size_t i = 0; i < columns->count; i++)
-        flags[i] |= flags[i] & PV_PRESENT ? 0 : PV_ZERO;
+    ground(columns->flags, columns->count);
 }
 
 /* The first pair that ends after `place`. */
