@@ -117,16 +117,16 @@ class Rom(Bios):
 
 @frozen
 class SeaBIOS(Bios):
-    """SeaBIOS: what pc and q35 run by themselves; on a microvm it has to be asked for."""
+    """SeaBIOS: what pc, q35 and, in a build of its own, a microvm with ACPI run by themselves."""
 
     def options(self, machine: str = "q35") -> Iterator[Option | Need]:
         """``-bios``."""
-        yield Option("bios", "bios-256k.bin")
+        yield Option("bios", "bios-microvm.bin" if machine == "microvm" else "bios-256k.bin")
 
 
 @frozen
 class QBoot(Bios):
-    """qboot, which starts a kernel in milliseconds: what a microvm runs by itself."""
+    """qboot, which starts a kernel in milliseconds: what a microvm without ACPI runs by itself."""
 
     def options(self, machine: str = "q35") -> Iterator[Option | Need]:
         """``-bios``."""
