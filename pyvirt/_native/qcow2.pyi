@@ -5,6 +5,7 @@ from _typeshed import ReadableBuffer
 
 from pyvirt._native.columns import Columns, Reader
 
+PRIVATE: Final[int]
 TABLES: Final[dict[int, str]]
 FAULTS: Final[dict[int, str]]
 
