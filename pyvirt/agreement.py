@@ -10,7 +10,7 @@ from pyvirt.disk import ThrottleGroup
 from pyvirt.disk.drive import Drive
 from pyvirt.errors import SpecError
 from pyvirt.guest import Guest
-from pyvirt.machine import DIMM, NVDIMM, rules
+from pyvirt.machine import DIMM, NVDIMM, OVMF, rules
 from pyvirt.nic import Forward, Nic, User
 from pyvirt.qemu.composition import Placed
 
@@ -32,6 +32,8 @@ def check(vm: VM, everything: tuple[Placed, ...]) -> None:
             raise SpecError("memory.shared", f"must be True for {placed.source}", False)
     if isinstance(vm.boots, Guest) and vm.memory.size < LEAST:
         raise SpecError("memory", "must be at least 128M for the default guest", vm.memory.size)
+    if isinstance(vm.boots, Guest):
+        _check_keys(vm)
     if has_tpm(vm):
         _check_initrd(vm)
     _check_single(everything)
@@ -42,6 +44,13 @@ def check(vm: VM, everything: tuple[Placed, ...]) -> None:
     _check_failover(everything)
     _unique(everything, "bootindex")
     _unique(everything, "mac")
+
+
+def _check_keys(vm: VM) -> None:
+    """A kernel under secure boot loads signed modules, and the default guest's are shortened."""
+    if isinstance(vm.firmware, OVMF) and vm.firmware.enrolled:
+        reason = "must be False for the default guest, whose modules have no signatures"
+        raise SpecError("firmware.enrolled", reason, True)
 
 
 def has_tpm(vm: VM) -> bool:

@@ -71,13 +71,14 @@ class GuestImage(Need):
 
     `words` are what this VM adds to the kernel's command line. At `address` the initramfs is
     put into guest memory by itself, and the kernel is told. With `clock` it is told the speed
-    of the host's time-stamp counter.
+    of the host's time-stamp counter. UEFI starts the kernel as it was packed (`efi`).
     """
 
     guest: Guest
     words: tuple[str, ...] = ()
     address: int | None = None
     clock: bool = False
+    efi: bool = False
 
     def append(self, built: str, size: int, khz: int | None) -> str:
         """The kernel's command line: for an initramfs of `size` bytes, on a host of `khz`."""

@@ -16,6 +16,7 @@ from pyvirt.devices import (
     VirtioSerialPort,
 )
 from pyvirt.guest import Guest
+from pyvirt.machine import OVMF
 from pyvirt.qemu.composition import Composition, Placed, sort
 from pyvirt.qemu.need import Need, Socketpair
 from pyvirt.qemu.option import Late, Option
@@ -118,7 +119,9 @@ def _boot(vm: VM) -> Iterator[Option | Need]:
     if isinstance(source, Guest):
         address = APART if has_tpm(vm) else None
         clock = vm.machine.family == "microvm" and vm.accel != "kvm"
-        yield from guest_options(GuestImage("guest", source, address=address, clock=clock))
+        efi = isinstance(vm.firmware, OVMF)
+        image = GuestImage("guest", source, address=address, clock=clock, efi=efi)
+        yield from guest_options(image)
     elif source is not None:
         yield from source.options()
 

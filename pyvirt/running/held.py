@@ -232,12 +232,21 @@ def _companion(
 def _guest(held: Held, need: GuestImage, *_: Any) -> None:
     built = build(need.guest, progress=held.progress)
     held.values |= {
-        f"{need.name}.kernel": str(built.kernel),
+        f"{need.name}.kernel": str(_efi(built.packed) if need.efi else built.kernel),
         f"{need.name}.initramfs": str(built.initramfs),
         f"{need.name}.append": need.append(
             built.append, built.initramfs.stat().st_size, _clock() if need.clock else None
         ),
     }
+
+
+def _efi(kernel: Path) -> Path:
+    """`kernel`, if UEFI can start it: then it is a program of Windows' kind as well."""
+    with kernel.open("rb") as file:
+        if file.read(2) != b"MZ":
+            hint = "name a bzImage in Guest.kernel"
+            raise UnsupportedError("an EFI stub", str(kernel), hint)
+    return kernel
 
 
 def _clock() -> int | None:

@@ -26,11 +26,15 @@ _CODE = (Path(modules.__file__).parent, Path(__file__).parent)
 
 @frozen
 class Built:
-    """What QEMU is given to boot a default guest: files in the cache, and a command line."""
+    """What QEMU is given to boot a default guest: files in the cache, and a command line.
+
+    `packed` is the kernel as its distribution made it.
+    """
 
     kernel: Path
     initramfs: Path
     append: str
+    packed: Path
 
 
 def build(
@@ -45,7 +49,12 @@ def build(
     report = progress or _silent
     key = _key("guest", _described(guest), kernel.candidates())
     found = _once(cache, key, lambda: _make(key, guest, cache, report))
-    return Built(found.objects["kernel"], found.objects["initramfs"], found.values["append"])
+    return Built(
+        found.objects["kernel"],
+        found.objects["initramfs"],
+        found.values["append"],
+        Path(found.values["packed"]),
+    )
 
 
 def _once(cache: Cache, key: str, make: Callable[[], Recipe]) -> Recipe:
@@ -68,7 +77,8 @@ def _make(key: str, guest: Guest, cache: Cache, progress: Progress) -> Recipe:
     files = additions.gather(guest, names, sources, cache, progress)
     archive = cache.add(cpio.newc(initramfs(static, chosen.release, found, load, files)), ".cpio")
     made = Recipe(
-        {"kernel": image, "initramfs": archive}, {"append": cmdline.append(guest.append)}
+        {"kernel": image, "initramfs": archive},
+        {"append": cmdline.append(guest.append), "packed": str(chosen.image)},
     )
     cache.store(key, made, sources.identities)
     cache.prune()
