@@ -26,7 +26,7 @@ def test_qemu_boots_it_without_pyvirt() -> None:
     command = [
         BINARY, "-machine", "q35", "-nodefaults", "-accel", "tcg,tb-size=128", "-m", "256M",
         "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", built.kernel,
-        "-initrd", built.initramfs, "-append", f"{built.append} {cmdline.tcg()}",
+        "-initrd", built.initramfs, "-append", " ".join((built.append, *cmdline.timer("tcg"))),
     ]  # fmt: skip
     told = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=100)
     said = told.stdout.decode().splitlines()
