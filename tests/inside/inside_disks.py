@@ -16,6 +16,7 @@ _LIST = """
 for block in /sys/block/*; do
     name=${block##*/}
     case $name in loop*|ram*) continue;; esac
+    [ -b "/dev/$name" ] || continue
     path=$(readlink -f $block) drivers=
     while [ -n "$path" ]; do
         [ -e $path/driver ] && drivers="$drivers $(basename $(readlink $path/driver))"
