@@ -34,6 +34,8 @@ def check(vm: VM, everything: tuple[Placed, ...]) -> None:
         raise SpecError("memory", "must be at least 128M for the default guest", vm.memory.size)
     if isinstance(vm.boots, Guest):
         _check_keys(vm)
+    if isinstance(vm.boots, Guest) and vm.machine.family == "microvm":
+        _check_acpi(vm)
     if has_tpm(vm):
         _check_initrd(vm)
     _check_single(everything)
@@ -59,7 +61,8 @@ def has_tpm(vm: VM) -> bool:
     Their 64 KiB log makes all its tables begin below the 160 KiB that QEMU keeps for them at
     the top of memory (`acpi_data_size` in hw/i386/pc.c), where -initrd puts its end.
     """
-    return vm.firmware is None and any(isinstance(part, Tpm | HostTpm) for part in vm.devices)
+    uefi = isinstance(vm.firmware, OVMF)
+    return not uefi and any(isinstance(part, Tpm | HostTpm) for part in vm.devices)
 
 
 #: Parts of which a machine has one: QEMU refuses a second, or the two exclude each other.
@@ -142,6 +145,12 @@ def _check_failover(everything: tuple[Placed, ...]) -> None:
         if partner is not None and partner not in standbys:
             reason = f"must name a card with failover: {', '.join(sorted(standbys)) or 'none is'}"
             raise SpecError(f"{placed.source}.failover_pair_id", reason, partner)
+
+
+def _check_acpi(vm: VM) -> None:
+    """Debian's kernel finds a microvm's devices by ACPI alone: virtio_mmio is a module."""
+    if vm.machine.acpi is False:
+        raise SpecError("machine.acpi", "must be on for the default guest of a microvm", False)
 
 
 def _check_initrd(vm: VM) -> None:

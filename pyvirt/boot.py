@@ -21,7 +21,7 @@ from pyvirt.qemu.option import Late, Option
 class Kernel:
     """A kernel of the user's own: bzImage, or an ELF with a PVH entry note.
 
-    `initrd` and the command line `append` are optional; `dtb` is for machines that take one.
+    `initrd` and the command line `append` are optional.
     """
 
     kernel: Path = field(converter=Path)

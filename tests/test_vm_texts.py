@@ -14,7 +14,7 @@ from pyvirt import VM, Disk, Firmware, Kernel, Nic, SpecError, User
 from pyvirt.devices import Balloon, FwCfg, Serial, Tpm
 from pyvirt.devices import File as FileBackend
 from pyvirt.disk import Throttle, ThrottleGroup
-from pyvirt.machine import DIMM, Actions, Machine
+from pyvirt.machine import DIMM, Actions, Machine, SeaBIOS
 from pyvirt.nic import Forward
 
 TEXTS = st.text(
@@ -89,6 +89,10 @@ def test_qemu_reads_names_and_paths_as_they_were(name: str, path: str) -> None:
          "disks[0].throttle must be one of the VM's: fast, got 'slow'"),
         ({"devices": [Balloon(), Balloon()]},
          "devices[1] must be the only Balloon, and devices[0] is one, got Balloon()"),
+        ({"machine": Machine("microvm", acpi=False)},
+         "machine.acpi must be on for the default guest of a microvm, got False"),
+        ({"memory": "192M", "devices": [Tpm()], "firmware": SeaBIOS()},
+         "memory.size must be at least 256M for the default guest with a TPM, got 201326592"),
         ({"memory": "64M"}, "memory must be at least 128M for the default guest, got 67108864"),
         ({"disks": [Disk("a"), Disk("a", bus="scsi")]},
          "disks[1].file must not be written by two disks, and disks[0] has it, got 'a'"),
