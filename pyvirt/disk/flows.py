@@ -8,11 +8,8 @@ from typing import Any
 from pyvirt.disk.throttle import Throttle
 from pyvirt.errors import CommandError, PyvirtError, SpecError
 from pyvirt.qemu.option import Option
-from pyvirt.qemu.render import commands
+from pyvirt.qemu.render import commands, removal
 from pyvirt.qmp.flow import Command, Flow, Until
-
-#: How a node or an object goes away again.
-_REMOVALS = {"blockdev": ("blockdev-del", "node-name"), "object": ("object-del", "id")}
 
 
 def medium_name(device: str, present: Iterable[Option]) -> str:
@@ -80,9 +77,8 @@ def _open(device: str, force: bool, timeout: float | None) -> Flow[None]:
 
 def _discard(options: Iterable[Option]) -> Flow[None]:
     for option in reversed(list(options)):
-        if option.kind in _REMOVALS:  # The device itself stays.
-            name, key = _REMOVALS[option.kind]
-            yield Command(name, {key: option.id})
+        if option.kind in ("blockdev", "object"):  # The device itself stays.
+            yield removal(option)
 
 
 def resize(device: str, size: int, *, shrink: bool = False) -> Flow[None]:

@@ -15,10 +15,6 @@ from pyvirt.disk.secret import Secret, to_secret
 from pyvirt.errors import SpecError
 from pyvirt.fields import frozen
 
-#: The drivers that Debian ships apart from QEMU.
-EXTRA_DRIVERS = frozenset({"http", "https", "ftp", "ftps", "rbd", "iscsi", "gluster", "ssh", "nfs"})
-EXTRA_PACKAGE = "qemu-block-extra"
-
 URL_SCHEMES = ("http", "https", "ftp", "ftps")
 
 _HOST_KEY = re.compile(r"known_hosts|none|(md5|sha1|sha256):[0-9A-Fa-f:]+")

@@ -10,7 +10,7 @@ from pyvirt.flows.steps import Acquire, Act, Release
 from pyvirt.qemu.composition import Placed
 from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
-from pyvirt.qemu.render import commands
+from pyvirt.qemu.render import commands, removal
 from pyvirt.qmp.flow import Command, Until
 
 LETTING_GO = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
@@ -18,14 +18,6 @@ LETTING_GO = ("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 #: Seconds after which QEMU takes a request to unplug once more: a guest that was busy
 #: booting does not hear the first.
 AGAIN = 5.0
-
-REMOVALS = {
-    "blockdev": ("blockdev-del", "node-name"),
-    "netdev": ("netdev_del", "id"),
-    "chardev": ("chardev-remove", "id"),
-    "object": ("object-del", "id"),
-}
-
 
 
 def plug(placed: Placed) -> Act[None]:
@@ -72,8 +64,7 @@ def remove(options: Iterable[Option], needs: Iterable[str], timeout: float) -> A
         if option.kind == "device":
             yield from let_go(option.id, timeout)
         else:
-            name, key = REMOVALS[option.kind]
-            yield Command(name, {key: option.id})
+            yield removal(option)
     for need in needs:
         yield Release(need)
 

@@ -33,6 +33,21 @@ QMP_COMMANDS = {
     "action": "set-action",
 }
 
+#: The command that removes what an option made, and the name of its argument.
+REMOVALS = {
+    "device": ("device_del", "id"),
+    "object": ("object-del", "id"),
+    "blockdev": ("blockdev-del", "node-name"),
+    "netdev": ("netdev_del", "id"),
+    "chardev": ("chardev-remove", "id"),
+}
+
+
+def removal(option: Option) -> Command:
+    """The QMP command that undoes `option` in a running QEMU."""
+    name, key = REMOVALS[option.kind]
+    return Command(name, {key: option.id})
+
 
 def argv(options: Iterable[Option], supplied: Mapping[str, str] | None = None) -> list[str]:
     """The words for QEMU's command line, without the program's name.

@@ -32,7 +32,6 @@ from pyvirt.qemu.need import (
     VhostFds,
 )
 from pyvirt.running import firmware
-from pyvirt.running.companion import Running as RunningCompanion
 from pyvirt.running.companion import start as start_companion
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.guest.build import build
@@ -50,7 +49,6 @@ class Held:
         self.values: dict[str, str] = {}
         self.fds: list[int] = []
         self.socket: socket.socket | None = None
-        self.companion: RunningCompanion | None = None
         self._stack = ExitStack()
         self._stack.callback(self.given)
 
@@ -224,9 +222,9 @@ def _uefi(held: Held, need: UefiFiles, directory: Path, *_: Any) -> None:
 def _companion(
     held: Held, need: Companion, directory: Path, supplied: Mapping[str, str]
 ) -> None:
-    held.companion = start_companion(need, directory, supplied)
-    held.on_close(held.companion.close)
-    held.values[need.name] = str(held.companion.socket)
+    companion = start_companion(need, directory, supplied)
+    held.on_close(companion.close)
+    held.values[need.name] = str(companion.socket)
 
 
 def _guest(held: Held, need: GuestImage, *_: Any) -> None:
