@@ -29,6 +29,7 @@ from pyvirt import (
     UnsupportedError,
 )
 from pyvirt.devices import Rng, UsbKeyboard
+from pyvirt.disk import Luks
 from pyvirt.errors import CommandError
 from pyvirt.machine import DIMM
 from pyvirt.qemu.part import Part
@@ -309,6 +310,19 @@ def test_media_are_changed(guest: RunningVM, tmp_path: Path) -> None:
     assert guest.run("head -c 5 /dev/sr0").exit_code != 0
     with pytest.raises(CommandError):
         guest.insert("cdrom0", tmp_path / "missing.iso")
+
+
+def test_what_a_medium_needed_is_given_back(guest: RunningVM, tmp_path: Path) -> None:
+    disc = tmp_path / "disc.img"
+    disc.write_bytes(b"\0" * (1 << 20))
+    before = set(guest._engine.held)
+    sealed = CDROM(Luks(disc, key="wrong"))
+    with pytest.raises(CommandError):  # it is no LUKS volume, so its secret is not kept
+        guest.insert("cdrom0", sealed)
+    assert set(guest._engine.held) == before
+    guest.insert("cdrom0", CDROM(disc, format="raw"))
+    guest.eject("cdrom0")
+    assert set(guest._engine.held) == before
 
 
 def test_a_disk_grows_and_is_limited(guest: RunningVM, image: Path) -> None:

@@ -15,14 +15,15 @@ from pyvirt.devices.flows import BalloonStatistics
 from pyvirt.disk import CDROM, Floppy, Throttle
 from pyvirt.disk import flows as disk_flows
 from pyvirt.disk.drive import Drive
-from pyvirt.errors import SpecError, UnsupportedError
+from pyvirt.errors import PyvirtError, SpecError, UnsupportedError
 from pyvirt.flows import plug
-from pyvirt.flows.steps import Act, Within
+from pyvirt.flows.steps import Act, Release, Within
 from pyvirt.machine import flows as machine_flows
 from pyvirt.nic import Forward, Nic, Rate
 from pyvirt.nic import flows as nic_flows
 from pyvirt.nic.rate import to_rate
 from pyvirt.qemu.composition import Placed, sort
+from pyvirt.qemu.need import Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Part
 from pyvirt.qmp.flow import Command
@@ -81,12 +82,16 @@ class Devices(Base):
         present = _nodes(placed)
         options, needs = sort(medium.medium(disk_flows.medium_name(name, present)), name)
         supplied: dict[str, str] = {}
-        for need in needs:
-            supplied |= yield from plug.acquire(need)
-        yield from disk_flows.insert(
-            name, options, supplied, present=present, force=force, timeout=timeout
-        )
-        self._now_holds(placed, options)
+        try:
+            for need in needs:
+                supplied |= yield from plug.acquire(need)
+            yield from disk_flows.insert(
+                name, options, supplied, present=present, force=force, timeout=timeout
+            )
+        except PyvirtError:
+            yield from _release(needs)
+            raise
+        yield from self._now_holds(placed, options, needs)
 
     def eject(
         self, name: str, *, force: bool = False, timeout: float | None = PATIENCE
@@ -95,7 +100,7 @@ class Devices(Base):
         placed = self.placed(name)
         self._drive(placed)
         yield from disk_flows.eject(name, present=_nodes(placed), force=force, timeout=timeout)
-        self._now_holds(placed, ())
+        yield from self._now_holds(placed, (), ())
 
     def resize(self, name: str, size: int | str, *, shrink: bool = False) -> Act[None]:
         """Give disk `name` a new size in bytes (or "10G"); the guest is told.
@@ -239,10 +244,14 @@ class Devices(Base):
             raise SpecError("name", "must be a drive with a removable medium", placed.name)
         return placed.part
 
-    def _now_holds(self, placed: Placed, medium: tuple[Option, ...]) -> None:
+    def _now_holds(
+        self, placed: Placed, medium: tuple[Option, ...], needs: tuple[Need, ...]
+    ) -> Act[None]:
+        """The drive has another medium, or none; what the old one needed is given back."""
         device = [option for option in placed.options if option.kind == "device"]
-        now = attrs.evolve(placed, options=(*medium, *device))
+        now = attrs.evolve(placed, options=(*medium, *device), needs=needs)
         self.engine.composition.placed[placed.name] = now
+        yield from _release(placed.needs)
 
     def _user_netdev(self) -> str | None:
         for placed in self.engine.composition.placed.values():
@@ -260,6 +269,11 @@ class Devices(Base):
                 return carrier
         hint = "give it a Nic with a User back end, or agents=['pyvirt'] and that agent"
         raise UnsupportedError("a way to forward a port", f"VM {name}", hint)
+
+
+def _release(needs: Iterable[Need]) -> Act[None]:
+    for need in needs:
+        yield Release(need.name)
 
 
 def _nodes(placed: Placed) -> tuple[Option, ...]:
