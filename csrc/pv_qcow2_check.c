@@ -162,7 +162,7 @@ pv_status pv_qcow2_check_stored(pv_qcow2_check *c)
 
     for (uint64_t index = 0; index < c->refcount_entries; index++) {
         const uint64_t first = index * per_block, offset = block_at(c, index);
-        if (first >= c->clusters)
+        if (first >= c->room)
             break;
         if (offset == 0)
             continue;
@@ -170,7 +170,7 @@ pv_status pv_qcow2_check_stored(pv_qcow2_check *c)
             read_padded(c, c->table, cluster_size(c), offset, PV_QCOW2_REFCOUNT_BLOCK);
         if (status != PV_OK)
             return status;
-        const uint64_t rest = c->clusters - first;
+        const uint64_t rest = c->room - first;
         store(c, c->table, first, rest < per_block ? rest : per_block);
     }
     return PV_OK;
@@ -213,10 +213,30 @@ pv_status pv_qcow2_used(pv_qcow2_check *c, uint64_t enough, uint64_t *used)
     return PV_OK;
 }
 
-static bool stored_is_one(const pv_qcow2_check *c, uint64_t offset)
+/* The refcount of a cluster beyond the file: blocks go on where it ends, and QEMU looks there. */
+static uint64_t stored_beyond(pv_qcow2_check *c, uint64_t cluster)
+{
+    const unsigned bits = c->image.refcount_bits;
+    const uint64_t per_block = cluster_size(c) * 8 / bits;
+    const uint64_t index = cluster / per_block, within = cluster % per_block * bits / 8;
+    const uint64_t block = index < c->refcount_entries ? block_at(c, index) : 0;
+    uint8_t some[8];
+
+    if (block == 0)
+        return 0;
+    const uint64_t size = bits < 8 ? 1 : bits / 8;
+    const pv_status status = read_padded(c, some, size, block + within, PV_QCOW2_REFCOUNT_BLOCK);
+    if (status != PV_OK) {
+        c->failed = status;
+        return 0;
+    }
+    return refcount_at(some, bits < 8 ? cluster % (8 / bits) : 0, bits);
+}
+
+static bool stored_is_one(pv_qcow2_check *c, uint64_t offset)
 {
     const uint64_t cluster = offset >> c->image.cluster_bits;
-    return cluster < c->clusters && c->cells[cluster].stored == 1;
+    return (cluster < c->room ? c->cells[cluster].stored : stored_beyond(c, cluster)) == 1;
 }
 
 /* -- 2. Everything but L2 tables ----------------------------------------------------------------- */
@@ -416,8 +436,10 @@ pv_status pv_qcow2_check_l2(pv_qcow2_check *c, const uint8_t *l1, size_t entries
         if (status != PV_OK)
             return status;
         scan(c, &t);
+        if (c->failed != PV_OK)
+            return c->failed;
     }
-    return PV_OK;
+    return c->failed;
 }
 
 /* -- 4. Compared ---------------------------------------------------------------------------------- */

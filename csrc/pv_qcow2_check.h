@@ -32,6 +32,7 @@ typedef struct {
     pv_qcow2 image;
     const pv_reader *reader;
     pv_where where;
+    pv_status failed; /* of a read amid a table */
 
     /* Lent, all zero: a cell for each cluster of the file and one more (`room`), as many
      * numbers, and memory for one cluster. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import settings
 from pyvirt import CDROM, CPU, VM, Machine, Memory, Nic, RunningVM
 from pyvirt.devices import Balloon, StdVga, UsbTablet
 
-# No test asserts a time: a busy machine would fail it.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# No test asserts a time: a busy machine would fail it. The suite draws the same examples each
+# time, so that its verdict is about the change; HYPOTHESIS_PROFILE=explore draws new ones.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,26 @@ def test_check_agrees_with_the_reference(image: bytes) -> None:
         assert got == tuple(Check(image).run())
 
 
+@pytest.mark.parametrize("order", range(7))
+def test_copied_flags_of_clusters_beyond_the_file_are_checked(order: int) -> None:
+    """A refcount block goes on where the file ends; QEMU looks there before it complains."""
+    cluster, bits = 512, 1 << order
+    image = bytearray(5 * cluster)
+    image[:104] = header(512, l1=3 * cluster, order=order, table=cluster)
+    struct.pack_into(">Q", image, cluster, 2 * cluster)
+    struct.pack_into(">Q", image, 3 * cluster, 4 * cluster)
+    struct.pack_into(">Q", image, 4 * cluster, 25 * cluster)
+    block = 1 << 25 * bits
+    image[2 * cluster : 3 * cluster] = (
+        block.to_bytes(cluster, "little") if bits < 8
+        else b"".join((n == 25).to_bytes(bits // 8, "big") for n in range(cluster * 8 // bits))
+    )  # fmt: skip
+    with Image(BytesSource(bytes(image)), "qcow2") as opened:
+        findings = opened.check().findings
+    assert "L2 table at 2048: wrong COPIED flag, found 0x3200" in map(str, findings)
+    assert tuple(Check(bytes(image)).run())[0] == len(findings)
+
+
 @given(images(damaged=True), st.data())
 @times(100)
 def test_whatever_is_damaged_or_cut_is_an_error_of_ours(image: bytes, data: Any) -> None:
