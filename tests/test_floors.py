@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "_native"},
     {"fields", "html"},
-    {"image", "qemu", "qmp", "screen"},
+    {"image", "qemu", "qmp", "screen", "virtio"},
     {"catalogue", "device", "devices", "disk", "flows", "guest", "machine", "nic", "qemu_img"},
     {"agreement", "boot", "explanation", "files", "plan", "vm"},
     {"running"},
