@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.luks import try_again
 
 from pyvirt._native.cipher import Cipher
 from pyvirt.errors import ImageError, PassphraseError, UnsupportedError
@@ -38,8 +39,8 @@ def content() -> bytes:
 def made(folder: Path, content: bytes, format: str, options: str) -> Path:
     raw, path = folder / "raw", folder / "disk"
     raw.write_bytes(content)
-    run("qemu-img", "convert", "--object", SECRET, "-f", "raw", "-O", format, "-o", options,
-        raw, path)  # fmt: skip
+    words = ["qemu-img", "convert", "--object", SECRET, "-f", "raw", "-O", format, "-o", options]
+    try_again([*words, raw, path])
     return path
 
 

@@ -26,7 +26,7 @@ from pyvirt.running.tools.claim import held_error
 T = TypeVar("T")
 
 #: How often a command is tried whose failure says nothing about its images.
-TRIES = 10
+TRIES = 30
 
 #: Told what is being done, and how much of it is done from 0 to 1 where that is known.
 Progress = Callable[[str, float | None], object]

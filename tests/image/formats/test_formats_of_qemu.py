@@ -24,6 +24,7 @@ from support.formats import (
     writes,
     written,
 )
+from support.luks import try_again
 
 from pyvirt.image import Image
 from pyvirt.image.detect import detect
@@ -134,20 +135,10 @@ def test_an_encrypted_qcow_says_so(tmp_path: Path) -> None:
         assert (info.encrypted, info.crypt_method) == (True, 1)
 
 
-def luks(path: Path) -> None:
-    """A LUKS image. qemu-img times its key derivation, and gives up on a busy machine."""
-    words = ["--object", "secret,id=s,data=geheim", "-o", "key-secret=s,iter-time=10"]
-    command = ["qemu-img", "create", "-q", "-f", "luks", *words, path, "1M"]
-    for _ in range(10):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        if done.returncode == 0:
-            return
-    pytest.skip(f"qemu-img cannot make a LUKS image now: {done.stderr.strip()}")
-
-
 def test_a_luks_image_of_qemu(tmp_path: Path) -> None:
     path = tmp_path / "image"
-    luks(path)
+    words = ["--object", "secret,id=s,data=geheim", "-o", "key-secret=s,iter-time=10"]
+    try_again(["qemu-img", "create", "-q", "-f", "luks", *words, path, "1M"])
     with FileSource(path) as source:
         layer = layer_of(source, "luks")
         header = layer.info.header
