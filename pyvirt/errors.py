@@ -149,6 +149,14 @@ class UnplugError(PyvirtError):
         self.device, self.why = device, why
 
 
+class ResultsError(PyvirtError, ValueError):
+    """The file `path` holds no benchmark results that can be read."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{shown(path)} holds no benchmark results: {reason}")
+        self.path, self.reason = path, reason
+
+
 class StartError(PyvirtError):
     """A VM did not start: QEMU, or a program beside it, ended or never got ready."""
 

@@ -21,6 +21,7 @@ FLOORS = [
     {"catalogue", "device", "devices", "disk", "flows", "guest", "machine", "nic", "qemu_img"},
     {"agreement", "boot", "explanation", "files", "plan", "vm"},
     {"running"},
+    {"bench"},
     {"__main__", "aio", "cli", "demo"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
