@@ -7,6 +7,7 @@
 
 #include "pv_blocks.h"
 #include "pv_crc32c.h"
+#include "taps.h"
 
 enum { ROOM = 600 };
 
@@ -24,25 +25,6 @@ static pv_columns *columns_of(memory *m, size_t room)
     m->columns = (pv_columns){m->start, m->length, m->host, m->stored, m->depth,
                               m->file,  m->flags,  room,    0};
     return &m->columns;
-}
-
-/* Numbers from the fuzzer's bytes, zeros behind their end. */
-typedef struct {
-    const uint8_t *data;
-    size_t size;
-} taps;
-
-static uint64_t tap(taps *from, int bytes)
-{
-    uint64_t value = 0;
-
-    for (int i = 0; i < bytes; i++) {
-        if (from->size == 0)
-            return value;
-        value = value << 8 | *from->data++;
-        from->size--;
-    }
-    return value;
 }
 
 static pv_blocks any_rule(taps *from)
