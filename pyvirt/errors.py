@@ -193,6 +193,14 @@ class DownloadError(PyvirtError):
         self.package, self.why = package, why
 
 
+class Cancelled(PyvirtError):
+    """`what` was given up because that was asked for; it left nothing behind."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was cancelled")
+        self.what = what
+
+
 def shown(name: Any) -> str:
     """A name that a stranger may have chosen, without what a terminal would obey."""
     text = name if isinstance(name, str) else str(name)

@@ -19,8 +19,13 @@ def read(sources: Sources, cache: Cache, progress: Progress) -> Programs:
     return Programs(
         agent=_own("agent", sources),
         drivers=_own("drivers", sources),
-        busybox=_installed(sources) or _downloaded(sources, cache, progress),
+        busybox=busybox(sources, cache, progress),
     )
+
+
+def busybox(sources: Sources, cache: Cache, progress: Progress) -> bytes:
+    """A static busybox: the host's, or one that is downloaded."""
+    return _installed(sources) or _downloaded(sources, cache, progress)
 
 
 def _own(name: str, sources: Sources) -> bytes:

@@ -1,0 +1,4 @@
+"""Making root file systems: what they are is in `pyvirt.rootfs`."""
+
+from pyvirt.running.rootfs.prepare import Prepared as Prepared
+from pyvirt.running.rootfs.prepare import prepare as prepare
