@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
@@ -272,12 +273,24 @@ def test_file_cut_while_it_is_read_is_told(folder: Path, tmp_path: Path) -> None
         assert caught.value.offset is not None
 
 
-def test_cluster_beyond_the_end_is_told(folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "short.qcow2"
-    run("qemu-img", "convert", "-O", "qcow2", "-f", "raw", folder / "raw", path)
-    os.truncate(path, 400 * KIB)
-    with Image(path) as image, pytest.raises(ImageError, match="is truncated"):
-        image.read(0, SIZE)
+@pytest.mark.parametrize("options", ["compat=0.10", "extended_l2=on", "data_file"])
+def test_clusters_beyond_the_end_are_zeros_as_in_qemu(
+    folder: Path, tmp_path: Path, options: str
+) -> None:
+    """What the check calls a corruption is read as QEMU reads it: whole or cut clusters."""
+    path = short = tmp_path / "short.qcow2"
+    if options == "data_file":
+        short = tmp_path / "data"
+        options = f"data_file={short}"
+    run("qemu-img", "convert", "-O", "qcow2", "-f", "raw", "-o", options, folder / "raw", path)
+    for size in 1_000_001, 400 * KIB:
+        os.truncate(short, size)
+        expected = raw_copy(path)
+        with Image(path, trust=True) as image:
+            assert image.read(0, SIZE) == expected
+            assert image.hash() == hashlib.sha256(expected).hexdigest()
+            if short == path:
+                assert image.check().exit_code == 2
 
 
 @pytest.mark.parametrize("options", ["compression_type=zlib", "compression_type=zstd"])
