@@ -44,6 +44,7 @@ def test_numpy_has_the_same_memory() -> None:
 
 
 def test_pandas_has_the_same_memory() -> None:
+    """A frame has an attribute `flags` of its own, so that column is asked for in brackets."""
     pytest.importorskip("pandas")
     extents = scattered()
     frame = extents.to_pandas()
@@ -51,7 +52,7 @@ def test_pandas_has_the_same_memory() -> None:
     for name, type in zip(NAMES, TYPES, strict=True):
         assert frame[name].dtype == type
         assert address(frame[name].to_numpy()) == address(getattr(extents, name))
-    compressed = frame[frame.flags & Flag.COMPRESSED != 0]
+    compressed = frame[frame["flags"] & Flag.COMPRESSED != 0]
     assert compressed.stored.sum() == sum(one.stored for one in extents if one.compressed)
 
 
