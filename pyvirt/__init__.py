@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from pyvirt.disk import Disk as Disk
     from pyvirt.disk import Floppy as Floppy
     from pyvirt.disk import Throttle as Throttle
+    from pyvirt.errors import AddressError as AddressError
     from pyvirt.errors import ClosedError as ClosedError
     from pyvirt.errors import CommandError as CommandError
     from pyvirt.errors import GuestError as GuestError
     from pyvirt.errors import ProtocolError as ProtocolError
     from pyvirt.errors import PyvirtError as PyvirtError
+    from pyvirt.errors import RingError as RingError
     from pyvirt.errors import RunError as RunError
     from pyvirt.errors import RunTimedOut as RunTimedOut
     from pyvirt.errors import SpecError as SpecError
@@ -62,8 +64,8 @@ _HOMES = {
     "catalogue": "Catalogue",
     "device": "Device",
     "disk": "CDROM Disk Floppy Throttle",
-    "errors": "ClosedError CommandError GuestError ProtocolError PyvirtError RunError "
-    "RunTimedOut SpecError StartError TimedOut UnplugError UnsupportedError",
+    "errors": "AddressError ClosedError CommandError GuestError ProtocolError PyvirtError "
+    "RingError RunError RunTimedOut SpecError StartError TimedOut UnplugError UnsupportedError",
     "guest": "Guest",
     "guest.result": "Result",
     "machine": "CPU IOThread Machine Memory OVMF",

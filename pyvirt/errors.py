@@ -280,6 +280,54 @@ def _led(trail: tuple[str, ...]) -> str:
     return f" (named by {' -> '.join(names)})" if names else ""
 
 
+class AddressError(PyvirtError, LookupError):
+    """Not all of `size` bytes from guest address `address` on is guest memory.
+
+    `hole` is the first address that is not, and `end` where memory begins again, or None.
+    """
+
+    def __init__(
+        self, address: int, size: int, *, hole: int | None = None, end: int | None = None
+    ) -> None:
+        first = address if hole is None else hole
+        until = "to the end" if end is None else f"up to {end:#x}"
+        super().__init__(
+            f"{size} bytes at guest address {address:#x} are not all memory: "
+            f"there is none from {first:#x} {until}"
+        )
+        self.address, self.size, self.hole, self.end = address, size, first, end
+
+
+class RingError(PyvirtError):
+    """A virtqueue breaks the specification, or cannot be read.
+
+    `found` was at guest address `place` where `expected` (a limit, mostly) had to be; `index` is
+    the descriptor, slot or index it is about, and `device` and `queue` say whose it is.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        place: int | None = None,
+        index: int | None = None,
+        found: Any = None,
+        expected: Any = None,
+        device: str | None = None,
+        queue: int | None = None,
+    ) -> None:
+        whose = "" if device is None else f"{shown(device)} queue {queue}: "
+        facts = [
+            "" if index is None else f" (index {index})",
+            "" if place is None else f" at guest address {place:#x}",
+            "" if found is None else f", found {shown(found)}",
+            "" if expected is None else f", expected {shown(expected)}",
+        ]
+        super().__init__(f"{whose}{reason}{''.join(facts)}")
+        self.reason, self.place, self.index = reason, place, index
+        self.found, self.expected, self.device, self.queue = found, expected, device, queue
+
+
 class ImageInUse(UserWarning):
     """Another process holds the image `path` for writing: what is read may be torn."""
 

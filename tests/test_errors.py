@@ -23,6 +23,8 @@ EXAMPLES = [
     errors.GuestError("put", "no space", 28),
     errors.UnplugError("disk0", "the guest refused"),
     errors.StartError("qemu", "exit code 1", "bad option"),
+    errors.AddressError(0xBFFFFFFE, 4, hole=0xC0000000, end=0x100000000),
+    errors.RingError("a chain loops", place=4096, index=3, found=9, device="disk0", queue=0),
 ]
 
 
