@@ -73,8 +73,8 @@ class Results:
     figures come from: host, QEMU, accelerator, guest, command lines, versions and times.
     """
 
-    rows: tuple[Row, ...] = field(default=(), converter=tuple)
-    failures: tuple[Failure, ...] = field(default=(), converter=tuple)
+    rows: tuple[Row, ...] = field(default=(), converter=fields.to_tuple)
+    failures: tuple[Failure, ...] = field(default=(), converter=fields.to_tuple)
     meta: Mapping[str, Any] = field(factory=dict, validator=fields.kind(Mapping), hash=False)
     pairs: tuple[tuple[str, str], ...] = field(default=(), converter=_to_pairs)
 
