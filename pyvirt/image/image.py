@@ -170,6 +170,12 @@ class Image(Readable):
         file_size = self.layer.sources[0].size
         return draw(self.name, self.format, self.size, file_size, extents)
 
+    def map_png(self, *, chain: bool = False, scale: float = 1) -> bytes:
+        """The same picture as PNG, `scale` times 960 pixels wide; needs the package cairosvg."""
+        from pyvirt.image.picture import png
+
+        return png(self.map_svg(chain=chain), scale)
+
     def _repr_html_(self) -> str:
         return f"<div>{self.map_svg()}</div>"
 

@@ -8,9 +8,12 @@ what was written in one go is a line, what is scattered is a cloud. Pure SVG, no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any
 
 from attrs import frozen
 
+from pyvirt.errors import UnsupportedError
 from pyvirt.html import visible
 from pyvirt.image.extents import Extents, Flag
 
@@ -51,30 +54,44 @@ class Places:
 
     guest: Sequence[float | None]
     cells: frozenset[tuple[int, int]]
+    #: Runs that go on in the file as they do in the disk, and the bytes of packed blocks there.
     fragments: int
+    packed: int
 
 
 def draw(name: str, format: str, size: int, file_size: int, extents: Extents) -> str:
     """The picture of a disk of `size` bytes in a file of `file_size`, as SVG."""
     shares = shared(extents, size)
     placed = places(extents, size, file_size)
-    height = _PLOT_TOP + _PLOT_HEIGHT + 70
-    fragments = f"{placed.fragments} fragment{'' if placed.fragments == 1 else 's'}"
+    legend, lines = _legend(shares, _PLOT_TOP + _PLOT_HEIGHT + 54)
+    height = _PLOT_TOP + _PLOT_HEIGHT + 48 + 22 * lines
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {height}" width="960" '
         f'height="{height}" role="img" font-family="sans-serif" font-size="13">',
         f"<title>Map of {visible(name)}</title>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        _text(_LEFT, 26, name[-90:], "font-size='16' font-weight='bold'"),
+        _text(_LEFT, 26, name if len(name) < 90 else f"…{name[-88:]}",
+              "font-size='16' font-weight='bold'"),
         _text(_LEFT, 46, f"{format}: a disk of {said(size)} in a file of {said(file_size)}; "
-              f"{said(shares.total('stored'))} stored in {fragments}"),
+              f"{_amount(shares, placed)}"),
         *_band(shares),
         *_file(placed, file_size),
         *_plot(placed, size, file_size),
-        *_legend(shares, height - 16),
+        *legend,
         "</svg>",
     ]  # fmt: skip
     return "\n".join(parts)
+
+
+def png(svg: str, scale: float = 1) -> bytes:
+    """A picture as PNG, drawn by the package cairosvg."""
+    try:
+        cairosvg: Any = import_module("cairosvg")
+    except (ImportError, OSError) as error:  # OSError: without the library cairo.
+        hint = "install the Python package cairosvg and Debian's libcairo2"
+        raise UnsupportedError("PNG", "this Python", hint) from error
+    drawn: bytes = cairosvg.svg2png(bytestring=svg.encode(), scale=scale)
+    return drawn
 
 
 def shared(extents: Extents, size: int) -> Shares:
@@ -92,10 +109,12 @@ def places(extents: Extents, size: int, file_size: int) -> Places:
     """Where in the image's own file the parts of the disk lie."""
     weight, sums = [0] * BINS, [0.0] * BINS
     cells: set[tuple[int, int]] = set()
-    fragments, expected = 0, -1
+    fragments, packed, expected = 0, 0, -1
     across, down = GRID
-    for start, length, host in _stored(extents):
-        fragments += host != expected
+    for start, length, host, slack in _stored(extents):
+        follows = expected - slack <= host <= expected
+        fragments += not follows
+        packed += length - (expected - host if follows else 0) if slack else 0
         expected = host + length
         for bin, part in _spread(host, length, file_size):
             weight[bin] += part
@@ -109,7 +128,7 @@ def places(extents: Extents, size: int, file_size: int) -> Places:
             place = length * (2 * step + 1) // (2 * steps)
             cells.add((_cell(start + place, size, across), _cell(host + place, file_size, down)))
     guest = [total / bytes_ if bytes_ else None for total, bytes_ in zip(sums, weight, strict=True)]
-    return Places(guest, frozenset(cells), fragments)
+    return Places(guest, frozenset(cells), fragments, packed)
 
 
 def said(size: int) -> str:
@@ -122,6 +141,15 @@ def said(size: int) -> str:
     return f"{number:.0f} {unit}" if unit == "bytes" or number >= 10 else f"{number:.1f} {unit}"
 
 
+def _amount(shares: Shares, placed: Places) -> str:
+    """What is in the image's own file, in words."""
+    plain, packed = shares.total("stored"), shares.total("compressed")
+    words = [f"{said(plain)} stored"] * bool(plain or not packed)
+    words += [f"{said(packed)} compressed to {said(placed.packed)}"] * bool(packed)
+    ending = "" if placed.fragments == 1 else "s"
+    return f"{', '.join(words)} in {placed.fragments} fragment{ending}"
+
+
 def _kind(flags: int, depth: int) -> str:
     if not flags & (Flag.ALLOCATED | Flag.COMPRESSED):
         return "zeros" if flags & Flag.PRESENT else "nothing"
@@ -132,16 +160,17 @@ def _kind(flags: int, depth: int) -> str:
     return "compressed" if flags & Flag.COMPRESSED else "stored"
 
 
-def _stored(extents: Extents) -> Iterator[tuple[int, int, int]]:
-    """Guest place, length in the file and host place of what lies in the image's own file."""
+def _stored(extents: Extents) -> Iterator[tuple[int, int, int, int]]:
+    """Guest place, length in the file and host place of what lies in the image's own file, and
+    by how much its length may be too large: of packed blocks only whole sectors are known."""
     columns = zip(*extents.views(), strict=True)
     for start, length, host, stored, depth, file, flags in columns:
         if depth or file:
             continue
         if flags & Flag.COMPRESSED:
-            yield start, stored, host
+            yield start, stored, host, 511
         elif flags & Flag.OFFSET and flags & Flag.ALLOCATED:
-            yield start, length, host
+            yield start, length, host, 0
 
 
 def _spread(start: int, length: int, size: int) -> Iterator[tuple[int, int]]:
@@ -192,9 +221,11 @@ def _heights(shares: Shares, bin: int) -> tuple[tuple[str, int], ...]:
 def _file(placed: Places, file_size: int) -> Iterator[str]:
     """The file: coloured by where in the disk lies what is stored there."""
     top, step = 158, _WIDTH / BINS
-    yield _text(_LEFT, top - 8, "The file; colours from the start of the disk", "fill='#4a5568'")
-    yield from _ramp(_LEFT + 290, top - 18)
-    yield _text(_LEFT + 400, top - 8, "to its end; grey is metadata, or unused", "fill='#4a5568'")
+    ramp = _LEFT + _WIDTH - 330
+    yield _text(_LEFT, top - 8, "The file, from its first byte to its last", "fill='#4a5568'")
+    yield _text(ramp - 8, top - 8, "start of the disk", "fill='#4a5568' text-anchor='end'")
+    yield from _ramp(ramp, top - 18)
+    yield _text(ramp + 108, top - 8, "its end; grey: none of it", "fill='#4a5568'")
     colours = [_METADATA if middle is None else _colour(middle) for middle in placed.guest]
     if file_size:
         for first, last in _runs(colours):
@@ -206,7 +237,7 @@ def _file(placed: Places, file_size: int) -> Iterator[str]:
 def _plot(placed: Places, size: int, file_size: int) -> Iterator[str]:
     """Place in the disk against place in the file."""
     across, down = _WIDTH / GRID[0], _PLOT_HEIGHT / GRID[1]
-    label = "Where in the file (downwards) lies what of the disk (to the right)"
+    label = "What of the disk (to the right) lies where in the file (downwards)"
     yield _text(_LEFT, _PLOT_TOP - 8, label, "fill='#4a5568'")
     yield _rect(_LEFT, _PLOT_TOP, _WIDTH, _PLOT_HEIGHT, "#f7f8fa")
     path = "".join(
@@ -216,17 +247,33 @@ def _plot(placed: Places, size: int, file_size: int) -> Iterator[str]:
     )
     yield f'<path d="{path}" fill="{KINDS["stored"]}"/>'
     yield from _frame(_PLOT_TOP, size, _PLOT_HEIGHT)
+    for part, anchor in (0.0, "end"), (0.5, "middle"), (1.0, "start"):
+        here = f"translate({_LEFT - 6} {_PLOT_TOP + part * _PLOT_HEIGHT:g}) rotate(-90)"
+        words = said(int(part * file_size)) if part else "0"
+        yield (
+            f'<text transform="{here}" font-size="11" fill="#718096" '
+            f'text-anchor="{anchor}">{words}</text>'
+        )
 
 
-def _legend(shares: Shares, y: int) -> Iterator[str]:
-    left = _LEFT
+def _legend(shares: Shares, y: int) -> tuple[list[str], int]:
+    """What the colours mean, and how many lines that takes."""
+    parts, left, lines = [], _LEFT, 1
     for kind, colour in KINDS.items():
         total = shares.total(kind)
-        if total:
-            words = f"{kind} {said(total)}"
-            yield _rect(left, y - 11, 12, 12, colour)
-            yield _text(left + 17, y, words)
-            left += 34 + round(7.2 * len(words))
+        if not total:
+            continue
+        words = f"{kind}: {said(total)}"
+        wide = 34 + round(7.2 * len(words))
+        if left + wide > _LEFT + _WIDTH:
+            left, y, lines = _LEFT, y + 22, lines + 1
+        parts.append(
+            f'<rect x="{left}" y="{y - 11}" width="12" height="12" fill="{colour}" '
+            'stroke="#718096" stroke-width="0.5"/>'
+        )
+        parts.append(_text(left + 17, y, words))
+        left += wide
+    return parts, lines
 
 
 def _frame(top: float, size: int, height: float = _BAND) -> Iterator[str]:

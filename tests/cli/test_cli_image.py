@@ -112,6 +112,9 @@ def test_map_has_the_text_of_qemu_img(tmp_path: Path, path: Path) -> None:
     ]
     run("map", path, "--svg", tmp_path / "m.svg")
     assert (tmp_path / "m.svg").read_text().startswith("<svg ")
+    pytest.importorskip("cairosvg")
+    run("map", path, "--png", tmp_path / "m.png", "--chain")
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_read_writes_bytes(path: Path) -> None:

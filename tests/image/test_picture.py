@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from writes import MIB, image, io
 
+from pyvirt.errors import UnsupportedError
 from pyvirt.image import Extent, Extents, Flag, Image
 from pyvirt.image.picture import BINS, KINDS, draw, places, said, shared
 
@@ -68,6 +71,56 @@ def test_fragments_are_counted_and_placed() -> None:
     assert (0, 30) in found.cells
 
 
+PACKED = Flag.ALLOCATED | Flag.PRESENT | Flag.COMPRESSED
+
+
+def test_packed_blocks_go_on_where_the_last_sector_is_shared() -> None:
+    """Of their sizes only whole sectors are known, so each may reach into the next."""
+    sizes = [1000, 77, 3000, 512]
+    extents, host = [], 5 * 512
+    for number, size in enumerate(sizes):
+        most = -(-(host % 512 + size) // 512) * 512 - host % 512
+        extents.append(Extent(number * MIB, MIB, host, PACKED, stored=most))
+        host += size
+    found = places(Extents.of(extents), 4 * MIB, 32768)
+    assert found.fragments == 1
+    assert sum(sizes) <= found.packed < sum(sizes) + 512
+    svg = draw("x", "qcow2", 4 * MIB, 32768, Extents.of(extents))
+    line = f"; 4.0 MiB compressed to {said(found.packed)} in 1 fragment"
+    assert any(words.endswith(line) for words in texts(svg))
+
+
+def test_the_legend_is_broken_into_lines() -> None:
+    kinds = [(DATA, 0), (PACKED, 0), (DATA, 1), (DATA, 2), (DATA, 3), (Flag.ZERO, 0), (Flag(0), 0)]
+    extents = [Extent(n * MIB, MIB, 0, flags, depth) for n, (flags, depth) in enumerate(kinds)]
+    svg = parsed(draw("x" * 100, "qcow2", 7 * MIB, 7 * MIB, Extents.of(extents)))
+    words = [one for one in svg.iter() if one.tag.endswith("text") and ": " in (one.text or "")][2:]
+    assert len({one.get("y") for one in words}) == 2
+    assert max(float(one.get("x", 0)) for one in words) < 900
+    assert float(svg.get("height", 0)) > max(float(one.get("y", 0)) for one in words)
+
+
+def test_a_picture_is_png_too(tmp_path: Path) -> None:
+    pytest.importorskip("cairosvg")
+    with Image(image(tmp_path / "a.qcow2")) as opened:
+        for scale in 1, 2:
+            data = opened.map_png(scale=scale)
+            assert data[:8] == b"\x89PNG\r\n\x1a\n"
+            assert struct.unpack(">I", data[16:20]) == (960 * scale,)
+
+
+def test_without_cairosvg_there_is_no_png(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cairosvg", None)
+    with Image(image(tmp_path / "a.qcow2")) as opened, pytest.raises(UnsupportedError) as caught:
+        opened.map_png()
+    assert str(caught.value) == (
+        "PNG is not available in this Python; "
+        "install the Python package cairosvg and Debian's libcairo2"
+    )
+
+
 def test_an_image_is_drawn(tmp_path: Path) -> None:
     path = image(tmp_path / "a.qcow2")
     io(path, "write -z 8M 8M", "write -c 32M 64k")
@@ -76,7 +129,7 @@ def test_an_image_is_drawn(tmp_path: Path) -> None:
         assert svg in opened._repr_html_()
     assert "qcow2: a disk of 64 MiB" in " ".join(texts(svg))
     legend = texts(svg)[-4:]
-    assert legend == ["stored 4.0 MiB", "compressed 64 KiB", "zeros 8.0 MiB", "nothing 52 MiB"]
+    assert legend == ["stored: 4.0 MiB", "compressed: 64 KiB", "zeros: 8.0 MiB", "nothing: 52 MiB"]
     assert len(svg) < 100_000
 
 
@@ -85,7 +138,7 @@ def test_the_chain_is_drawn_when_asked(tmp_path: Path) -> None:
     top = image(tmp_path / "top.qcow2", "64M", "-b", "base.qcow2", "-F", "qcow2",
                 data="write 8M 1M")  # fmt: skip
     with Image(top, trust=True) as opened:
-        assert "backing 1 4.0 MiB" in texts(opened.map_svg(chain=True))
+        assert "backing 1: 4.0 MiB" in texts(opened.map_svg(chain=True))
         assert not any("backing" in words for words in texts(opened.map_svg()))
 
 

@@ -121,6 +121,7 @@ def _key(key: Any) -> str:
 @click.option("--start", metavar="SIZE", default="0", help="From this byte of the disk.")
 @click.option("--length", metavar="SIZE", help="So much of the disk.")
 @click.option("--svg", type=click.Path(), metavar="PATH", help="Draw a picture instead.")
+@click.option("--png", type=click.Path(), metavar="PATH", help="The same; needs cairosvg.")
 @json_option
 def map_(
     output: Output,
@@ -130,6 +131,7 @@ def map_(
     start: str,
     length: str | None,
     svg: str | None,
+    png: str | None,
     **how: Any,
 ) -> None:
     """List what of the disk in FILE is stored, and where.
@@ -142,7 +144,10 @@ def map_(
     with opened(file, **how, snapshot=snapshot) as image:
         stop = image.size if length is None else first + bytes_of(length, "length")
         if svg is not None:
-            _draw(image, svg)
+            _draw(svg, image.map_svg(chain=chain).encode())
+        if png is not None:
+            _draw(png, image.map_png(chain=chain))
+        if svg or png:
             return
         extents = image.extents(first, stop, chain=chain)
         if output.json:
@@ -151,9 +156,8 @@ def map_(
             _print(extents)
 
 
-def _draw(image: Image, path: str) -> None:
-    picture = image.map_svg()
-    with open(path, "w", encoding="utf-8") as file:
+def _draw(path: str, picture: bytes) -> None:
+    with open(path, "wb") as file:
         file.write(picture)
     click.echo(f"{path}: {size(len(picture))}")
 
