@@ -28,6 +28,8 @@ from enum import IntFlag
 
 from attrs import frozen
 
+from pyvirt.virtio.kinds import queue_name
+
 RECORD = struct.Struct("<4Q5I5HBx")
 NAMES = (
     "made", "done", "order", "payload",
@@ -63,6 +65,13 @@ class TracedQueue:
     features: int = 0
     #: Descriptors that the ring has room for; 0 where unknown.
     size: int = 0
+    #: How many queues the device has; 0 where unknown.
+    queues: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the queue is for: "rx0", "control", "request2"."""
+        return queue_name(self.kind, self.index, features=self.features, queues=self.queues)
 
 
 @frozen
