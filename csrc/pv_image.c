@@ -198,46 +198,57 @@ pv_status pv_columns_split(const pv_columns *from, const pv_holes *holes, size_t
 /* The longest object: three numbers of 20 digits, one of 5, and the keys. */
 enum { LONGEST = 256 };
 
-static const char DIGITS[201] =
-    "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-    "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
-
-/* Eight digits, leading zeros and all: the divisions do not wait for each other. */
-static void put_eight(uint8_t *p, uint32_t value)
+/* The eight digits of a value below 10^8, the first one in the lowest byte: two halves of four
+ * digits, four pairs, eight digits, each split in all lanes at once. */
+static uint64_t eight(uint32_t value)
 {
-    const uint32_t high = value / 10000, low = value % 10000;
+    const uint64_t halves = value / 10000 | (uint64_t)(value % 10000) << 32;
+    const uint64_t over = (halves * 10486 >> 20) & UINT64_C(0x7f0000007f);
+    const uint64_t pairs = over | (halves - 100 * over) << 16;
+    const uint64_t tens = (pairs * 103 >> 10) & UINT64_C(0xf000f000f000f);
 
-    memcpy(p, DIGITS + 2 * (high / 100), 2);
-    memcpy(p + 2, DIGITS + 2 * (high % 100), 2);
-    memcpy(p + 4, DIGITS + 2 * (low / 100), 2);
-    memcpy(p + 6, DIGITS + 2 * (low % 100), 2);
+    return (tens | (pairs - 10 * tens) << 8) + UINT64_C(0x3030303030303030);
+}
+
+static void put_le64(uint8_t *p, uint64_t word)
+{
+    p[0] = (uint8_t)word;
+    p[1] = (uint8_t)(word >> 8);
+    p[2] = (uint8_t)(word >> 16);
+    p[3] = (uint8_t)(word >> 24);
+    p[4] = (uint8_t)(word >> 32);
+    p[5] = (uint8_t)(word >> 40);
+    p[6] = (uint8_t)(word >> 48);
+    p[7] = (uint8_t)(word >> 56);
+}
+
+/* The digits without leading zeros; writes eight bytes. A 1 above the last digit keeps one. */
+static uint8_t *put_first(uint8_t *p, uint32_t value)
+{
+    const uint64_t digits = eight(value);
+    const uint64_t known = (digits ^ UINT64_C(0x3030303030303030)) | UINT64_C(1) << 56;
+    const unsigned zeros = (unsigned)__builtin_ctzll(known) / 8;
+
+    put_le64(p, digits >> (8 * zeros));
+    return p + (8 - zeros);
 }
 
 /* Writes up to 24 bytes and returns the end of the number. */
 static uint8_t *put_number(uint8_t *p, uint64_t value)
 {
     const uint64_t part = UINT64_C(100000000);
-    uint8_t digits[24 + 8] = {0};
-    size_t zeros = 0;
 
-    put_eight(digits + 16, (uint32_t)(value % part));
-    if (value < part) {
-        zeros = 16;
+    if (value < part)
+        return put_first(p, (uint32_t)value);
+    if (value / part < part) {
+        p = put_first(p, (uint32_t)(value / part));
     } else {
-        const uint64_t rest = value / part;
-        put_eight(digits + 8, (uint32_t)(rest % part));
-        if (rest < part)
-            zeros = 8;
-        else
-            put_eight(digits, (uint32_t)(rest / part));
+        p = put_first(p, (uint32_t)(value / part / part));
+        put_le64(p, eight((uint32_t)(value / part % part)));
+        p += 8;
     }
-    while (zeros < 23 && digits[zeros] == '0')
-        zeros++;
-    memcpy(p, digits + zeros, 8);
-    memcpy(p + 8, digits + zeros + 8 - (zeros > 16 ? 8 : 0), 8);
-    if (zeros < 8)
-        memcpy(p + 16, digits + zeros + 16, 8);
-    return p + (24 - zeros);
+    put_le64(p, eight((uint32_t)(value % part)));
+    return p + 8;
 }
 
 #define PUT(p, text) (memcpy(p, text, sizeof(text) - 1), (p) + sizeof(text) - 1)

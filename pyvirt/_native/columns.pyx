@@ -4,13 +4,18 @@ import mmap
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.unicode cimport PyUnicode_DecodeASCII
+from cpython.ref cimport PyObject
 from libc.errno cimport EINTR, errno
-from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from posix.types cimport off_t
 
 from pyvirt.errors import BudgetError, ImageError
+
+cdef extern from "Python.h":
+    PyObject *PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void *PyUnicode_DATA(PyObject *)
+    int PyUnicode_Resize(PyObject **, Py_ssize_t) except -1
+    void Py_XDECREF(PyObject *)
 
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *, size_t, int)
@@ -39,7 +44,7 @@ cdef extern from "pv_image.h" nogil:
 
 cdef enum:
     HOLES = 1024  # layers of a chain at most
-    HUGE = 16 << 20  # bytes of a column that are worth huge pages
+    HUGE = 16 << 20  # bytes of a column or of a text that are worth huge pages
 
 cdef uint64_t EMPTY[2]
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
@@ -142,35 +147,33 @@ cdef class Columns:
         return totals
 
     def json(self, bint compressed):
-        """The text of `qemu-img map --output=json`."""
+        """The text of `qemu-img map --output=json`, written to where the str keeps it."""
         cdef size_t at = 0, size = 1, step, room = 128 * self.raw.count + 1024
         cdef pv_json_state state
-        cdef uint8_t *text = <uint8_t *>malloc(room)
+        cdef uint8_t *to
+        cdef PyObject *text = PyUnicode_New(room, 127)
         if text == NULL:
             raise MemoryError
-        memset(&state, 0, sizeof(state))
-        text[0] = 91  # [
         try:
-            madvise(<void *>((<size_t>text + 4095) & ~<size_t>4095), room & ~<size_t>4095, 14)
+            to = <uint8_t *>PyUnicode_DATA(text)
+            if room >= HUGE:
+                madvise(<void *>((<size_t>to + 4095) & ~<size_t>4095), room & ~<size_t>4095, 14)
+            memset(&state, 0, sizeof(state))
+            to[0] = 91  # [
             while at < self.raw.count or state.open:
                 with nogil:
-                    step = pv_columns_json(&self.raw, &at, &state, compressed, text + size,
+                    step = pv_columns_json(&self.raw, &at, &state, compressed, to + size,
                                            room - size)
                 size += step
                 if at < self.raw.count or state.open:
                     room += room // 2
-                    text = <uint8_t *>grow(text, room)
-            memcpy(text + size, "]\n", 2)
-            return PyUnicode_DecodeASCII(<char *>text, size + 2, NULL)
+                    PyUnicode_Resize(&text, room)
+                    to = <uint8_t *>PyUnicode_DATA(text)
+            memcpy(to + size, "]\n", 2)
+            PyUnicode_Resize(&text, size + 2)
+            return <object>text
         finally:
-            free(text)
-
-
-cdef void *grow(void *memory, size_t size) except NULL:
-    cdef void *larger = realloc(memory, size)
-    if larger == NULL:
-        raise MemoryError
-    return larger
+            Py_XDECREF(text)
 
 
 cdef pv_status read_fd(void *context, void *buffer, size_t size, uint64_t offset,
