@@ -100,7 +100,8 @@ static inline uint16_t once16(const uint8_t *p)
     return pv_le16((const uint8_t *)&value);
 }
 
-static inline pv_desc desc_once(const uint8_t *p)
+/* Split descriptors end in flags and next, packed ones in id and flags (2.7.5, 2.8.13). */
+static inline pv_desc desc_once(const uint8_t *p, bool packed)
 {
     uint64_t low, high;
     memcpy(&low, p, 8);
@@ -108,7 +109,8 @@ static inline pv_desc desc_once(const uint8_t *p)
     __asm__("" : "+r"(low), "+r"(high));
     low = pv_le64((const uint8_t *)&low);
     high = pv_le64((const uint8_t *)&high);
-    return (pv_desc){low, (uint32_t)high, (uint16_t)(high >> 32), (uint16_t)(high >> 48)};
+    const uint16_t third = (uint16_t)(high >> 32), fourth = (uint16_t)(high >> 48);
+    return (pv_desc){low, (uint32_t)high, packed ? fourth : third, packed ? third : fourth};
 }
 
 /* The two bytes at `offset` of an area; false where its memory went away. */
@@ -139,7 +141,7 @@ static inline bool device16(const pv_queue *queue, uint32_t offset, uint16_t *va
 
 static inline bool slot_flags(const pv_queue *queue, uint32_t slot, uint16_t *flags)
 {
-    return area16(queue, queue->desc, queue->ring.desc, slot * PV_DESC_SIZE + 12, flags);
+    return area16(queue, queue->desc, queue->ring.desc, slot * PV_DESC_SIZE + 14, flags);
 }
 
 /* -- Rings ----------------------------------------------------------------------------------- */
@@ -496,18 +498,18 @@ pv_ring_status pv_ring_used(const pv_queue *queue, uint16_t index, uint32_t *id,
 }
 
 /* Descriptor `i` of a table: mapped, or at a guest address. */
-static inline bool table_desc(const pv_memory *memory, const uint8_t *table, uint64_t address,
+static inline bool table_desc(const pv_queue *queue, const uint8_t *table, uint64_t address,
                               uint32_t i, pv_desc *desc)
 {
     uint8_t copy[PV_DESC_SIZE];
 
     if (table != NULL) {
-        *desc = desc_once(table + (size_t)i * PV_DESC_SIZE);
+        *desc = desc_once(table + (size_t)i * PV_DESC_SIZE, queue->ring.packed);
         return true;
     }
-    if (!pv_memory_read(memory, address + (uint64_t)i * PV_DESC_SIZE, copy, sizeof copy))
+    if (!pv_memory_read(queue->memory, address + (uint64_t)i * PV_DESC_SIZE, copy, sizeof copy))
         return false;
-    *desc = desc_once(copy);
+    *desc = desc_once(copy, queue->ring.packed);
     return true;
 }
 
@@ -516,7 +518,7 @@ pv_ring_status pv_ring_desc(const pv_queue *queue, uint32_t slot, pv_desc *desc,
 {
     if (slot >= queue->ring.size)
         return fail(where, PV_RING_HEAD, queue->ring.desc, slot, queue->ring.size);
-    if (!table_desc(queue->memory, queue->desc, queue->ring.desc, slot, desc))
+    if (!table_desc(queue, queue->desc, queue->ring.desc, slot, desc))
         return fail(where, PV_RING_MEMORY, queue->ring.desc + (uint64_t)slot * PV_DESC_SIZE,
                     PV_DESC_SIZE, 0);
     return PV_RING_OK;
@@ -558,7 +560,7 @@ static pv_ring_status indirect(const pv_queue *queue, const pv_desc *to, writer 
     for (uint32_t n = 0; n < size; n++) {
         pv_desc desc;
         const uint64_t address = to->address + (uint64_t)i * PV_DESC_SIZE;
-        if (!table_desc(queue->memory, table, to->address, i, &desc))
+        if (!table_desc(queue, table, to->address, i, &desc))
             return fail(where, PV_RING_MEMORY, address, PV_DESC_SIZE, 0);
         if (desc.flags & PV_DESC_INDIRECT)
             return fail(where, PV_RING_NESTED, address, desc.flags, 0);
@@ -606,7 +608,7 @@ static inline pv_ring_status split_chain(const pv_queue *queue, uint16_t head, w
         pv_ring_status status;
         if (slot >= size)
             return fail(where, PV_RING_HEAD, named, slot, size);
-        if (!table_desc(queue->memory, queue->desc, queue->ring.desc, slot, &desc))
+        if (!table_desc(queue, queue->desc, queue->ring.desc, slot, &desc))
             return fail(where, PV_RING_MEMORY, address, PV_DESC_SIZE, 0);
         w->chain->slots++;
         status = follow(queue, &desc, slot, w, where);
@@ -633,7 +635,7 @@ static pv_ring_status packed_chain(const pv_queue *queue, uint16_t head, bool wr
         pv_desc desc;
         const uint64_t address = queue->ring.desc + (uint64_t)p.slot * PV_DESC_SIZE;
         pv_ring_status status;
-        if (!table_desc(queue->memory, queue->desc, queue->ring.desc, p.slot, &desc))
+        if (!table_desc(queue, queue->desc, queue->ring.desc, p.slot, &desc))
             return fail(where, PV_RING_MEMORY, address, PV_DESC_SIZE, 0);
         if (!pv_packed_available(desc.flags, p.wrap))
             return fail(where, n == 0 ? PV_RING_UNREADY : PV_RING_CUT, address, desc.flags, 0);
