@@ -58,6 +58,17 @@ pv_status pv_qcow2_flatten(const pv_qcow2 *image, const pv_qcow2_layer *layers, 
                            uint64_t start, uint64_t stop, uint8_t *lent, pv_columns *to,
                            size_t *layer, pv_where *where);
 
+/* `size` bytes of a persistent bitmap, whose table of `entries` is at `table_offset`. */
+pv_status pv_qcow2_bitmap(const pv_qcow2 *image, const pv_reader *reader, const uint8_t *table,
+                          size_t entries, uint64_t table_offset, uint8_t *bits, size_t size,
+                          pv_where *where);
+
+/* Starts and lengths of the runs of set bits, the least significant of a byte first, up to guest
+ * byte `end`; a bit stands for 1 << granularity_bits bytes, at most 31, and bits for less than
+ * 2^63. Room for one more than half of the bits is always enough. */
+pv_status pv_qcow2_dirty(const uint8_t *bits, size_t size, unsigned granularity_bits,
+                         uint64_t end, pv_columns *to);
+
 /* The place and the size of a compressed cluster, from its L2 entry. */
 static inline uint64_t pv_qcow2_packed(const pv_qcow2 *image, uint64_t entry, uint32_t *stored)
 {

@@ -1,5 +1,5 @@
 /* Tables of qcow2 as a stranger may have written them: whole, cut at every length, damaged;
- * extents, chains, checks, holes, JSON. Built with -DFUZZ it is a libFuzzer target instead. */
+ * extents, chains, checks, holes, bitmaps, JSON. Built with -DFUZZ it is a libFuzzer target instead. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,6 +148,31 @@ static void check(const pv_qcow2 *image, const pv_reader *reader, const uint8_t 
     free(c.cells), free(c.shared), free(c.table);
 }
 
+/* Bits by a table, and the runs of them: ascending, apart, within the disk. */
+static void bitmap(const pv_qcow2 *image, const pv_reader *reader, const uint8_t *table,
+                   size_t entries, const uint8_t *data)
+{
+    const size_t size = 1 + data[2] + 256u * (data[3] & 7);
+    const uint64_t end = image->size << 9;
+    uint8_t *bits = malloc(size);
+    pv_columns c = lend(4 * size + 1);
+    pv_where where = {0};
+
+    assert(bits);
+    if (pv_qcow2_bitmap(image, reader, table, entries, 0, bits, size, &where) == PV_OK) {
+        assert(pv_qcow2_dirty(bits, size, 9 + data[1] % 23, end, &c) == PV_OK);
+        for (size_t i = 0; i < c.count; i++) {
+            assert(c.length[i] > 0 && c.length[i] <= end - c.start[i] && c.start[i] < end);
+            assert(i == 0 || c.start[i] > c.start[i - 1] + c.length[i - 1]);
+        }
+        c.count = 0, c.room = 1;
+        pv_qcow2_dirty(bits, size, 9, end, &c);
+        assert(c.count <= 1);
+    }
+    give_back(&c);
+    free(bits);
+}
+
 /* The first bytes say which features; the rest is the file, with L1 and refcount table in it. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -171,6 +196,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     map(&image, &reader, copy, entries, data, size);
     check(&image, &reader, copy, entries, copy + (f.size >= 256 ? 128 : 0),
           f.size >= 256 ? 16 : 0);
+    bitmap(&image, &reader, copy, entries, data);
     free(copy);
     return 0;
 }

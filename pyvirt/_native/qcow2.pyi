@@ -36,6 +36,11 @@ class Geometry:
         stop: int,
         to: Columns,
     ) -> None: ...
+    def bitmap(
+        self, reader: Reader, table: bytes, table_offset: int, bits: bytearray
+    ) -> None: ...
+
+def dirty(bits: ReadableBuffer, granularity_bits: int, end: int, to: Columns) -> None: ...
 
 class Refcounts:
     def __new__(

@@ -9,6 +9,7 @@ from pyvirt._native.columns cimport (Columns, Reader, PV_OK, address, pv_columns
                                      pv_status, pv_where)
 
 from pyvirt._native.columns import PRIVATE
+from pyvirt.errors import BudgetError
 
 cdef extern from "pv_qcow2.h" nogil:
     ctypedef struct pv_qcow2:
@@ -25,6 +26,10 @@ cdef extern from "pv_qcow2.h" nogil:
         uint64_t l1_offset
     pv_status pv_qcow2_flatten(const pv_qcow2 *, const pv_qcow2_layer *, size_t, uint64_t,
                                uint64_t, uint8_t *, pv_columns *, size_t *, pv_where *)
+
+    pv_status pv_qcow2_bitmap(const pv_qcow2 *, const pv_reader *, const uint8_t *, size_t,
+                              uint64_t, uint8_t *, size_t, pv_where *)
+    pv_status pv_qcow2_dirty(const uint8_t *, size_t, unsigned, uint64_t, pv_columns *)
 
 cdef extern from "pv_qcow2_check.h" nogil:
     ctypedef struct pv_qcow2_cell:
@@ -124,6 +129,34 @@ cdef class Geometry:
                                       &at, &where)
         if status != PV_OK:
             (<Reader>layers[at][0]).fail(status, &where, TABLES)
+
+    def bitmap(self, Reader reader, bytes table, uint64_t table_offset, bytearray bits):
+        """Fill `bits` with those of the persistent bitmap that has this table."""
+        cdef const uint8_t *entries = table
+        cdef uint8_t *to = <uint8_t *><char *>bits
+        cdef size_t count = len(table) // 8, size = len(bits)
+        cdef pv_where where
+        cdef pv_status status
+        with nogil:
+            status = pv_qcow2_bitmap(&self.raw, &reader.raw, entries, count, table_offset, to,
+                                     size, &where)
+        if status != PV_OK:
+            reader.fail(status, &where, TABLES)
+
+
+def dirty(bits, unsigned granularity_bits, uint64_t end, Columns to):
+    """Fill `to` with starts and lengths of the runs of set bits, up to guest byte `end`."""
+    cdef Py_buffer view
+    cdef pv_status status
+    PyObject_GetBuffer(bits, &view, PyBUF_SIMPLE)
+    try:
+        with nogil:
+            status = pv_qcow2_dirty(<const uint8_t *>view.buf, view.len, granularity_bits, end,
+                                    &to.raw)
+    finally:
+        PyBuffer_Release(&view)
+    if status != PV_OK:
+        raise BudgetError("the dirty ranges", to.raw.room * 29)
 
 
 cdef class Refcounts:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
 from attrs import frozen
 
+from pyvirt._native.columns import Columns, Reader
+from pyvirt._native.qcow2 import Geometry, dirty
 from pyvirt.errors import BudgetError, ImageError
+from pyvirt.image.budget import Budget
+from pyvirt.image.extents import Extents
 from pyvirt.image.qcow2.header import MOST_BITMAPS, Header
 from pyvirt.image.source import Source, exactly, name_of
 
@@ -16,7 +19,6 @@ _ENTRY = struct.Struct(">QIIBBHI")
 MOST_DIRECTORY = 64 << 20
 MOST_TABLE = 32 << 20
 IN_USE, AUTO, EXTRA_DATA_COMPATIBLE = 1, 2, 4
-OFFSET = 0x00FFFFFFFFFFFE00
 
 
 @frozen(kw_only=True)
@@ -86,42 +88,31 @@ class _Directory:
         return bitmap
 
 
-def _clusters(source: Source, header: Header, bitmap: Bitmap) -> Iterator[tuple[int, int]]:
-    """For each cluster of the bitmap: its offset, 0 for none, and what all its bits are then."""
-    table = exactly(
-        source, bitmap.bitmap_table_size * 8, bitmap.bitmap_table_offset, "bitmap table"
-    )
-    for index, (entry,) in enumerate(struct.iter_unpack(">Q", table)):
-        offset = entry & OFFSET
-        if offset % header.cluster_size or entry & ~(OFFSET | 1) or (offset and entry & 1):
-            at = bitmap.bitmap_table_offset + 8 * index
-            raise ImageError(name_of(source), "is corrupt", format="qcow2", table="bitmap table",
-                             offset=at, found=entry)  # fmt: skip
-        yield offset, entry & 1
-
-
-def read_bits(source: Source, header: Header, bitmap: Bitmap, most: int) -> bytearray:
+def read_bits(
+    geometry: Geometry, reader: Reader, header: Header, bitmap: Bitmap, most: int
+) -> bytearray:
     """The bits, least significant first, 0 beyond the disk's end; at most `most` bytes."""
     bits = -(-header.size // bitmap.granularity)
     size = -(-bits // 8)
-    cluster = header.cluster_size
+    clusters = -(-size // header.cluster_size)
     if size > most:
         raise BudgetError(f"bitmap {bitmap.name}", most)
-    if bitmap.bitmap_table_size < -(-size // cluster):
+    if bitmap.bitmap_table_size < clusters:
         raise ImageError(
-            name_of(source), f"bitmap {bitmap.name} is shorter than the disk", format="qcow2",
-            table="bitmap table", offset=bitmap.bitmap_table_offset,
-            found=bitmap.bitmap_table_size, expected=-(-size // cluster),
+            name_of(reader.source), f"bitmap {bitmap.name} is shorter than the disk",
+            format="qcow2", table="bitmap table", offset=bitmap.bitmap_table_offset,
+            found=bitmap.bitmap_table_size, expected=clusters,
         )  # fmt: skip
+    table = exactly(reader.source, 8 * clusters, bitmap.bitmap_table_offset, "bitmap table")
     result = bytearray(size)
-    for at, (offset, ones) in zip(
-        range(0, size, cluster), _clusters(source, header, bitmap), strict=False
-    ):
-        length = min(cluster, size - at)
-        if offset:
-            result[at : at + length] = exactly(source, length, offset, "bitmap")
-        elif ones:
-            result[at : at + length] = b"\xff" * length
+    geometry.bitmap(reader, table, bitmap.bitmap_table_offset, result)
     if bits % 8 and result:
         result[-1] &= (1 << bits % 8) - 1
     return result
+
+
+def dirty_ranges(bits: bytearray, bitmap: Bitmap, size: int, budget: Budget) -> Extents:
+    """The parts of a disk of `size` bytes whose bits are set, neighbours as one."""
+    columns = Columns(budget.extents(4 * len(bits) + 1))
+    dirty(bits, bitmap.granularity.bit_length() - 1, size, columns)
+    return Extents(columns)

@@ -14,7 +14,7 @@ from pyvirt.errors import ImageError, UnsupportedError
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents
 from pyvirt.image.layer import Reference, Siblings
-from pyvirt.image.qcow2.bitmaps import Bitmap, read_bitmaps, read_bits
+from pyvirt.image.qcow2.bitmaps import Bitmap, dirty_ranges, read_bitmaps, read_bits
 from pyvirt.image.qcow2.check import CheckResult, check, refcounts
 from pyvirt.image.qcow2.header import Header, read_l1
 from pyvirt.image.qcow2.snapshots import Snapshot, read_snapshots
@@ -181,10 +181,24 @@ class Qcow2Layer:
         A bitmap that is in use, or older than the disk, may be told wrongly: see
         `Bitmap.consistent`.
         """
+        return self._bits(self._bitmap(name))
+
+    def dirty(self, name: str) -> Extents:
+        """The ranges of the disk that a persistent bitmap marks, in bytes; neighbours are joined.
+
+        Only `start` and `length` mean anything. What `bitmap` says of other bitmaps holds here.
+        """
+        bitmap = self._bitmap(name)
+        return dirty_ranges(self._bits(bitmap), bitmap, self.header.size, self.budget)
+
+    def _bitmap(self, name: str) -> Bitmap:
         for one in self.bitmaps:
             if one.name == name:
-                return read_bits(self.source, self.header, one, self.budget.memory)
+                return one
         raise ImageError(name_of(self.source), f"has no bitmap {name!r}", format="qcow2")
+
+    def _bits(self, bitmap: Bitmap) -> bytearray:
+        return read_bits(self.geometry, self.reader, self.header, bitmap, self.budget.memory)
 
     # -- Compressed clusters ---------------------------------------------------------------------
 
