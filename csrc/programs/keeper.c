@@ -1,15 +1,18 @@
 /* keeper: remove what a dead process left behind.
  *
- * Reads "+PATH\0" (keep in mind) and "-PATH\0" (forget) from stdin. End of file
- * means that every holder of the other end is gone, killed or not: then all
- * remaining trees are removed. The owner sends nothing it does not own, but
- * the trees' contents are not trusted: symbolic links are removed, never
- * followed, and nothing below a mount point is touched. */
+ * Reads "+PATH\0" (keep in mind), "@PATH\0" (a control group to end) and "-PATH\0"
+ * (forget) from stdin. End of file means that every holder of the other end is gone,
+ * killed or not: then all processes of the groups are killed, and all remaining trees are
+ * removed. The owner sends nothing it does not own, but the trees' contents are not
+ * trusted: symbolic links are removed, never followed, and nothing below a mount point is
+ * touched. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -67,6 +70,67 @@ static void remove_tree(char *path)
     close(parent);
 }
 
+static void kill_listed(int group)
+{
+    const int fd = openat(group, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+    FILE *procs = fd < 0 ? NULL : fdopen(fd, "r");
+
+    if (!procs)
+        return;
+    for (long pid; fscanf(procs, "%ld", &pid) == 1;)
+        if (pid > 1)
+            kill((pid_t)pid, SIGKILL);
+    fclose(procs);
+}
+
+/* In cgroup v1 what is frozen does not even die. */
+static void thaw(int group)
+{
+    const int fd = openat(group, "freezer.state", O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        if (write(fd, "THAWED", 6) < 0)
+            errno = 0;
+        close(fd);
+    }
+}
+
+static void kill_below(int parent, const char *name, int depth)
+{
+    const int fd = open_below(parent, name);
+    DIR *group = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!group)
+        return;
+    kill_listed(fd);
+    thaw(fd);
+    for (struct dirent *entry; depth > 0 && (entry = readdir(group));)
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+            kill_below(fd, entry->d_name, depth - 1);
+    closedir(group);
+}
+
+/* Whoever made the group removes it when the last process in it has died; one that was
+ * about to be made when the owner died gets the same 5 s to appear. */
+static void kill_group(char *path)
+{
+    char *name = strrchr(path, '/');
+    *name++ = '\0';
+    const int parent = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bool seen = false;
+
+    for (int i = 0; parent >= 0 && *name && i < 250; i++) {
+        const bool there = !faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW);
+        if (seen && !there)
+            break;
+        seen = seen || there;
+        kill_below(parent, name, MAX_DEPTH);
+        usleep(20 * 1000);
+    }
+    if (parent >= 0)
+        close(parent);
+}
+
 /* Memory is bounded by what the owner keeps at once. */
 struct paths {
     char **items;
@@ -97,16 +161,24 @@ static void forget(struct paths *paths, const char *path)
         }
 }
 
-static void obey(struct paths *paths, const char *message)
+struct kept {
+    struct paths trees, groups;
+};
+
+static void obey(struct kept *kept, const char *message)
 {
     if (message[0] == '+' && message[1] == '/')
-        remember(paths, message + 1);
-    else if (message[0] == '-')
-        forget(paths, message + 1);
+        remember(&kept->trees, message + 1);
+    else if (message[0] == '@' && message[1] == '/')
+        remember(&kept->groups, message + 1);
+    else if (message[0] == '-') {
+        forget(&kept->trees, message + 1);
+        forget(&kept->groups, message + 1);
+    }
 }
 
 /* Until end of file. A message too long for any path is skipped whole. */
-static void listen_to_owner(struct paths *paths)
+static void listen_to_owner(struct kept *kept)
 {
     char message[MAX_MESSAGE + 1], chunk[4096];
     size_t used = 0;
@@ -123,7 +195,7 @@ static void listen_to_owner(struct paths *paths)
             if (chunk[i])
                 continue;
             if (message[used - 1] == '\0')
-                obey(paths, message);
+                obey(kept, message);
             used = 0;
         }
     }
@@ -148,12 +220,14 @@ static int detach(void)
 
 int main(void)
 {
-    struct paths paths = {0};
+    struct kept kept = {0};
 
     if (detach())
         return 1;
-    listen_to_owner(&paths);
-    for (size_t i = 0; i < paths.count; i++)
-        remove_tree(paths.items[i]);
+    listen_to_owner(&kept);
+    for (size_t i = 0; i < kept.groups.count; i++)
+        kill_group(kept.groups.items[i]);
+    for (size_t i = 0; i < kept.trees.count; i++)
+        remove_tree(kept.trees.items[i]);
     return 0;
 }

@@ -57,6 +57,14 @@ def keep(path: Path) -> None:
     _keeper.keep(path)
 
 
+def keep_group(path: Path) -> None:
+    """Have all processes of the control group `path` killed when this process is gone.
+
+    That happens before anything that is kept is removed. `forget` ends it.
+    """
+    _keeper.keep(path, b"@")
+
+
 def forget(path: Path) -> None:
     """`path` may stay, or is gone already."""
     _keeper.forget(path)
@@ -67,17 +75,17 @@ class _Keeper:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._paths: set[Path] = set()
+        self._paths: dict[Path, bytes] = {}
         self._pipe: int | None = None
 
-    def keep(self, path: Path) -> None:
+    def keep(self, path: Path, verb: bytes = b"+") -> None:
         with self._lock:
-            self._paths.add(path)
-            self._tell(b"+", path)
+            self._paths[path] = verb
+            self._tell(verb, path)
 
     def forget(self, path: Path) -> None:
         with self._lock:
-            self._paths.discard(path)
+            self._paths.pop(path, None)
             self._tell(b"-", path)
 
     def _tell(self, verb: bytes, path: Path) -> None:
@@ -91,8 +99,8 @@ class _Keeper:
                 self._pipe = None
         if self._paths:
             self._pipe = _start()
-            for each in self._paths:
-                os.write(self._pipe, _message(b"+", each))
+            for each, how in self._paths.items():
+                os.write(self._pipe, _message(how, each))
 
 
 def _message(verb: bytes, path: Path) -> bytes:
