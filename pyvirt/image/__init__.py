@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyvirt.image.extents import Flag as Flag
     from pyvirt.image.filesystems import Volume as Volume
     from pyvirt.image.image import Image as Image
+    from pyvirt.image.info import Info as Info
     from pyvirt.image.inside import Inside as Inside
     from pyvirt.image.inside import Part as Part
     from pyvirt.image.layer import Match as Match
@@ -76,6 +77,7 @@ _HOMES = {
     "extents": "Extent Extents Flag",
     "filesystems": "Volume",
     "image": "Image",
+    "info": "Info",
     "inside": "Inside Part",
     "layer": "Match Reference",
     "partitions": "Flaw Partition Table",

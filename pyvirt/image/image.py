@@ -15,6 +15,7 @@ from pyvirt.image.chain import Opener, backing_of
 from pyvirt.image.detect import detect
 from pyvirt.image.extents import Extents
 from pyvirt.image.holders import writers
+from pyvirt.image.info import Info, described
 from pyvirt.image.inside import Inside, inside
 from pyvirt.image.layer import Layer, Match
 from pyvirt.image.measure import Measurement, Statistics, Target, measured
@@ -93,9 +94,14 @@ class Image(Readable):
         return self.layer.size
 
     @property
-    def info(self) -> Any:
-        """The header, in the words of the format's specification."""
-        return self.layer.info
+    def info(self) -> Info:
+        """What the image is, who holds it now, and its header in the words of its format."""
+        return described(self.layer, self.matches)
+
+    @property
+    def infos(self) -> tuple[Info, ...]:
+        """The same of each image of the chain, top first."""
+        return (self.info, *map(described, self.layers[1:]))
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

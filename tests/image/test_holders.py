@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
+import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -63,6 +66,38 @@ def test_a_running_guest_is_named(disk: Path) -> None:
         )
         assert str(holder) == f"{holder.program} (pid {qemu.process.pid}, guest web)"
         assert warning.filename == __file__
+
+
+@needs_qemu
+def test_info_says_who_writes_now_and_that_it_may_be_torn(disk: Path) -> None:
+    with Image(disk) as image:
+        assert (image.info.held, image.info.torn) == (None, False)
+        with start([], *drive(disk)) as qemu:
+            told = image.info
+            assert told.held is not None
+            assert [one.pid for one in told.held.holders] == [qemu.process.pid]
+            assert told.torn
+            words = [sys.executable, "-m", "pyvirt", "image", "info", str(disk)]
+            said = subprocess.run(words, capture_output=True, text=True, timeout=60)
+            assert f"held by  {told.held}: what is read may be torn\n" in re.sub(
+                "  +", "  ", said.stdout
+            )
+            found = json.loads(subprocess.run([*words, "--json"], capture_output=True).stdout)
+            assert (found["held_by"], found["torn"]) == (str(told.held), True)
+        assert not image.info.torn
+
+
+def test_info_has_the_words_of_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "a.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "3M"], check=True)
+    with Image(path) as image:
+        told = image.info
+    assert (told.path, told.format, told.size) == (str(path), "qcow2", 3 << 20)
+    assert told.file_size == path.stat().st_size
+    assert told.header.cluster_bits == told.facts.header.cluster_bits == 16
+    assert copy.deepcopy(told) == told
+    with pytest.raises(AttributeError, match="nonsense"):
+        told.nonsense  # noqa: B018
 
 
 @needs_qemu

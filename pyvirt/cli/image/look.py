@@ -15,8 +15,7 @@ from pyvirt.cli.image.options import FILE, opened, reading
 from pyvirt.cli.output import Output, json_option, size, table
 
 if TYPE_CHECKING:
-    from pyvirt.image import Extents, Image
-    from pyvirt.image.layer import Layer
+    from pyvirt.image import Extents, Info
 
 _PIECE = 1 << 20
 
@@ -29,8 +28,7 @@ _PIECE = 1 << 20
 def info(output: Output, file: str, chain: bool, **how: Any) -> None:
     """Say what FILE is: its format, its sizes, and all that its header says."""
     with opened(file, **how) as image:
-        layers = image.layers if chain else (image.layer,)
-        described = [_described(image, layer) for layer in layers]
+        described = [_described(one) for one in (image.infos if chain else (image.info,))]
     if output.json:
         output.document(described if chain else described[0])
         return
@@ -38,21 +36,17 @@ def info(output: Output, file: str, chain: bool, **how: Any) -> None:
         click.echo(("\n" if number else "") + _text(one))
 
 
-def _described(image: Image, layer: Layer) -> dict[str, Any]:
-    from pyvirt.image.holders import writers
-
-    first = layer is image.layer
-    source = layer.sources[0]
-    holder = writers(source)
+def _described(info: Info) -> dict[str, Any]:
+    held = {"held_by": str(info.held), "torn": info.torn} if info.held else {}
     return {
-        "path": str(getattr(source, "name", image.name)),
-        "format": layer.format,
-        "size": layer.size,
-        "file_size": source.size,
-        **({"matches": plain(image.matches)} if first and image.matches else {}),
-        **({"held_by": str(holder)} if holder else {}),
-        "references": plain(layer.references),
-        "info": plain(layer.info),
+        "path": info.path,
+        "format": info.format,
+        "size": info.size,
+        "file_size": info.file_size,
+        **({"matches": plain(info.matches)} if info.matches else {}),
+        **held,
+        "references": plain(info.references),
+        "info": plain(info.facts),
     }
 
 
