@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from writes import MIB, image, info, io, names, sound
+from writes import MIB, image, info, io, names, run, sound
 
 from pyvirt.errors import ImageError, SpecError, ToolError
 from pyvirt.image import (
@@ -132,6 +132,64 @@ def test_commit_leaves_the_rest_of_the_chain(tmp_path: Path) -> None:
     commit(top)
     assert base.read_bytes() == before
     io(middle, "read -P 7 0 1M", "read -P 9 1M 1M", "read -P 7 2M 2M")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ("16M 16M 16M", "relative"),
+        ("8M 12M 16M", "absolute"),
+        ("16M 4M 16M", "relative"),
+        ("16M 20M 8M", "relative"),
+    ],
+)
+def test_commit_goes_down_many_layers_as_qemu_does(
+    tmp_path: Path, sizes: str, named: str
+) -> None:
+    """The content of the base, and of the top, that ``qemu-img commit -b`` would make."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for place in ours, theirs:
+        (place / "below").mkdir(parents=True)
+        prefix = "" if named == "relative" else f"{place}/"
+        low, middle, high = sizes.split()
+        image(place / "below" / "0.qcow2", low, data="write -P 7 1M 7M")
+        lowest = "0.qcow2" if named == "relative" else place / "below" / "0.qcow2"
+        create(place / "below" / "1.qcow2", middle, backing=lowest, backing_format="qcow2")
+        io(place / "below" / "1.qcow2", "write -P 8 2M 1M", "write -z 3M 1M")
+        create(place / "2.qcow2", high, backing=f"{prefix}below/1.qcow2", backing_format="qcow2")
+        io(place / "2.qcow2", "write -P 9 512K 1M", "write -z 5M 1M")
+    before = convert(ours / "2.qcow2", tmp_path / "before", "raw").path.read_bytes()
+    base = Path("below/0.qcow2")
+    run("qemu-img", "commit", "-q", "-f", "qcow2", "-b", theirs / base, theirs / "2.qcow2")
+    made = commit(ours / "2.qcow2", base=ours / base)
+    assert made.allocated < MIB
+    for path in (ours / base, ours / "2.qcow2"):
+        sound(path)
+    contents = [
+        convert(place / base, place / "raw", "raw").path.read_bytes() for place in (ours, theirs)
+    ]
+    assert contents[0] == contents[1]
+    assert convert(ours / "2.qcow2", tmp_path / "after", "raw").path.read_bytes() == before
+    below = info(ours / "2.qcow2")["backing-filename"]
+    assert below == (str(ours / base) if named == "absolute" else str(base))
+
+
+def test_commit_to_the_next_image_by_name_is_that_of_no_name(tmp_path: Path) -> None:
+    base = image(tmp_path / "base.qcow2", "16M")
+    top = create(tmp_path / "top.qcow2", backing="base.qcow2", backing_format="qcow2").path
+    io(top, "write -P 9 1M 1M")
+    commit(top, base=base)
+    io(base, "read -P 7 0 1M", "read -P 9 1M 1M")
+    assert info(top)["backing-filename"] == "base.qcow2"
+
+
+def test_commit_to_a_stranger_is_refused(tmp_path: Path) -> None:
+    image(tmp_path / "base.qcow2", "16M")
+    top = create(tmp_path / "top.qcow2", backing="base.qcow2", backing_format="qcow2").path
+    for other in image(tmp_path / "other.qcow2"), tmp_path / "none":
+        with pytest.raises(ImageError) as caught:
+            commit(top, base=other)
+        assert (caught.value.path, caught.value.reason) == (other, f"is not below {top}")
 
 
 def test_commit_needs_something_below(tmp_path: Path) -> None:

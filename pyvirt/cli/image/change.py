@@ -41,15 +41,16 @@ def resize(output: Output, file: str, size: str, key_file: str | None, **more: A
 @click.command("commit")
 @click.argument("file", type=FILE)
 @written_format
+@click.option("-b", "--base", type=FILE, metavar="FILE", help="Down to this image of the chain.")
 @click.option("-d", "--keep", is_flag=True, help="Leave FILE as it is, and do not empty it.")
 @click.option("-r", "--rate", metavar="SIZE", help="Copy at most so many bytes a second.")
 @json_option
-def commit(output: Output, file: str, format: str, keep: bool, rate: str | None) -> None:
-    """Move what FILE holds into its backing image."""
+def commit(output: Output, file: str, format: str, keep: bool, **more: Any) -> None:
+    """Move what FILE holds into its backing image, or into the --base further down."""
     from pyvirt import image
 
     with Progress() as progress:
-        written = image.commit(file, format, empty=not keep, rate=rate, progress=progress)
+        written = image.commit(file, format, empty=not keep, progress=progress, **more)
     said(output, written)
 
 

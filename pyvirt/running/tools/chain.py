@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import attrs
+
 from pyvirt.disk.format import WITH_BACKING, Format
 from pyvirt.disk.node import BlockNode
 from pyvirt.disk.secret import Secret
@@ -50,6 +52,23 @@ def below(work: Work, path: Path, format: str) -> Below | None:
         reason = f"does not say the format of its backing image {name}; an unsafe rebase says it"
         raise ImageError(path, reason, format=format)
     return Below(lower, Backing(name, info["backing-filename-format"]))
+
+
+def beneath_of(work: Work, top: Path, first: Below, base: Path) -> Below | None:
+    """`base` as `top` would name it, found below its `first` backing image; None if it is that.
+
+    A name that was relative stays so, but is from where `top` lies.
+    """
+    one: Below | None = first
+    for _ in range(DEPTH):
+        if one is None:
+            break
+        if one.path.exists() and base.exists() and one.path.samefile(base):
+            name = os.path.relpath(one.path, top.parent)
+            name = one.named.name if os.path.isabs(one.named.name) else name
+            return None if one is first else attrs.evolve(one, named=Backing(name, one.format))
+        one = below(work, one.path, one.format)
+    raise ImageError(base, f"is not below {top}")
 
 
 def image_node(

@@ -15,7 +15,8 @@ from pyvirt.errors import ImageError, SpecError
 from pyvirt.qemu_img import calls
 from pyvirt.qemu_img.amend import amendment
 from pyvirt.qemu_img.call import node
-from pyvirt.running.tools.chain import below, image_node
+from pyvirt.qemu_img.calls import Backing
+from pyvirt.running.tools.chain import below, beneath_of, image_node
 from pyvirt.running.tools.described import Written, checked, rounded, written
 from pyvirt.running.tools.given import (
     Passphrase,
@@ -77,13 +78,16 @@ def commit(
     path: PathLike,
     format: str = "qcow2",
     *,
+    base: PathLike | None = None,
     empty: bool = True,
     rate: int | str | None = None,
     progress: Progress | None = None,
 ) -> Writing[Written]:
     """Move what an image holds into its backing image, and `empty` it afterwards.
 
-    Needs room for the data twice for a while. `rate` is in bytes a second.
+    With `base`, into that image further down the chain, with what all images between hold; the
+    image then lies over `base`, and those between are of no use any more. Needs room for the
+    data twice for a while, with a `base` three times. `rate` is in bytes a second.
     """
     target = absolute(path)
     speed = None if rate is None else fields.size(rate, "rate")
@@ -92,10 +96,17 @@ def commit(
         lower = below(work, target, format)
         if lower is None:
             raise ImageError(target, "has no backing image in a file", format=format)
-        with places(work, (target, format), (lower.path, lower.format)) as (top, base):
-            size = top.path.stat().st_size + base.path.stat().st_size
-            with top.journal() as above, base.journal(2 * size) as beneath:
+        deep = None if base is None else beneath_of(work, target, lower, absolute(base))
+        lower = deep or lower
+        more = 2 * written(work, target, format).size if deep else 0
+        with places(work, (target, format), (lower.path, lower.format)) as (top, bottom):
+            size = more + top.path.stat().st_size + bottom.path.stat().st_size
+            with top.journal(more) as above, bottom.journal(2 * size) as beneath:
                 name, lone = str(target), node(target, format, file=above.node)
+                if deep:
+                    whole = image_node(work, target, format, file=above.node)
+                    over = Backing(str(deep.path), deep.format)
+                    work.run(calls.rebase(whole, name, over, safe=True))
                 # QEMU lays a node over a journal only where the header names no file.
                 work.run(calls.rebase(lone, name, None, safe=False))
                 under = image_node(work, lower.path, lower.format, file=beneath.node)
