@@ -44,7 +44,8 @@ def test_numpy_has_the_same_memory() -> None:
 
 
 def test_pandas_has_the_same_memory() -> None:
-    """A frame has an attribute `flags` of its own, so that column is asked for in brackets."""
+    """A frame has an attribute `flags` of its own, so that column is asked for in brackets, and
+    pandas takes no enum for a number."""
     pytest.importorskip("pandas")
     extents = scattered()
     frame = extents.to_pandas()
@@ -52,7 +53,7 @@ def test_pandas_has_the_same_memory() -> None:
     for name, type in zip(NAMES, TYPES, strict=True):
         assert frame[name].dtype == type
         assert address(frame[name].to_numpy()) == address(getattr(extents, name))
-    compressed = frame[frame["flags"] & Flag.COMPRESSED != 0]
+    compressed = frame[frame["flags"] & int(Flag.COMPRESSED) != 0]
     assert compressed.stored.sum() == sum(one.stored for one in extents if one.compressed)
 
 
