@@ -139,6 +139,7 @@ static inline bool device16(const pv_queue *queue, uint32_t offset, uint16_t *va
     return area16(queue, queue->device, queue->ring.device, offset, value);
 }
 
+/* Packed. */
 static inline bool slot_flags(const pv_queue *queue, uint32_t slot, uint16_t *flags)
 {
     return area16(queue, queue->desc, queue->ring.desc, slot * PV_DESC_SIZE + 14, flags);

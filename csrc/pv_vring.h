@@ -81,7 +81,8 @@ typedef struct {
     uint8_t packed;
 } pv_ring;
 
-/* Split rings have the index of the next descriptor where packed ones have the buffer's id. */
+/* In memory, flags and id stand the other way around in packed rings. `id` is the index of the
+ * next descriptor (split), the buffer's id (packed). */
 typedef struct {
     uint64_t address;
     uint32_t length;
