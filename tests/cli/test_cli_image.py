@@ -146,6 +146,10 @@ def test_check_has_the_exit_codes_of_qemu_img(tmp_path: Path, path: Path) -> Non
     assert code(run("check", path)) == 2
     (tmp_path / "raw").write_bytes(b"x" * 512)
     assert code(run("check", tmp_path / "raw", "-f", "raw")) == 63
+    (tmp_path / "cut").write_bytes(path.read_bytes()[:60])
+    for words in (tmp_path / "none",), (), (path, "--nonsense"), (tmp_path / "cut",):
+        assert process("check", *words).returncode == 1
+    assert process("compare", path, tmp_path / "none").returncode == 2
     for wanted in (2, 63):
         file, format = (path, "qcow2") if wanted == 2 else (tmp_path / "raw", "raw")
         peer = subprocess.run(["qemu-img", "check", "-f", format, file], capture_output=True)
