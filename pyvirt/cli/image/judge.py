@@ -19,15 +19,19 @@ DIFFERENT, TROUBLE = 1, 2
 _SHOWN = 50
 
 
+class _WrongWords(click.UsageError):
+    """Ends with 1, as in qemu-img: 2 would tell of a corrupt image."""
+
+    exit_code = 1
+
+
 class _Check(click.Command):
-    """Wrong words end with 1, as in qemu-img: 2 would tell of a corrupt image."""
 
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*arguments, **more)
         except click.UsageError as error:
-            error.exit_code = 1
-            raise
+            raise _WrongWords(error.format_message(), error.ctx) from None
 
 
 @click.command("check", cls=_Check)
