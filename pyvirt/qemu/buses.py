@@ -37,6 +37,7 @@ class Controller:
 
     `counts` are the properties that say how many, with QEMU's own defaults: the largest
     counts. `limit` is how many a machine may have; `pci` says whether it takes a PCI slot.
+    `scans_once`: it does not tell a guest of what is plugged behind it later.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Controller:
     properties: Mapping[str, Any] = field(factory=dict)
     function: int = 0
     companions: tuple[Companion, ...] = ()
+    scans_once: bool = False
 
     def places(self, id: str, parent: str, driver: str = "") -> Iterator[dict[str, Any]]:
         """Every place behind controller `id`, which sits on bus `parent`, for a `driver`."""
@@ -83,6 +85,10 @@ def _scsi(model: str, targets: int) -> Controller:
     return Controller(model, "scsi", targets)
 
 
+def _silent(model: str, targets: int) -> Controller:
+    return Controller(model, "scsi", targets, scans_once=True)
+
+
 def _xhci(model: str) -> Controller:
     return Controller(model, "usb", 15, {"p2": 4, "p3": 4}, properties={"p2": 15, "p3": 15})
 
@@ -101,14 +107,14 @@ _MODELS = (
     _scsi("virtio-scsi-pci-non-transitional", 256),
     _scsi("virtio-scsi-pci-transitional", 256),
     _scsi("virtio-scsi-device", 256),
-    _scsi("lsi53c895a", 7),
-    _scsi("lsi53c810", 7),
-    _scsi("megasas", 64),
-    _scsi("megasas-gen2", 64),
-    _scsi("mptsas1068", 8),
+    _silent("lsi53c895a", 7),
+    _silent("lsi53c810", 7),
+    _silent("megasas", 64),
+    _silent("megasas-gen2", 64),
+    _silent("mptsas1068", 8),
     _scsi("pvscsi", 64),
-    _scsi("am53c974", 7),
-    _scsi("dc390", 7),
+    _silent("am53c974", 7),
+    _silent("dc390", 7),
     Controller("ich9-ahci", "sata", 6),
     # It answers at the fixed ISA ports 0x1f0 and 0x170, so there can be one.
     Controller("piix3-ide", "ide", 4, limit=1),

@@ -60,4 +60,5 @@ def settled(guest: RunningVM, name: str) -> Found:
         if name in there:
             return there[name]
         time.sleep(0.2)
-    raise AssertionError(f"{name} does not come")
+    said = guest.run("dmesg | tail -n 30; ls /sys/block").stdout
+    raise AssertionError(f"{name} does not come; the guest says:\n{said}")
