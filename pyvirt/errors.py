@@ -201,6 +201,32 @@ class Cancelled(PyvirtError):
         self.what = what
 
 
+class RootFSError(PyvirtError):
+    """A root file system cannot be made of `source`: of its `layer`, and the `entry` in that."""
+
+    def __init__(
+        self, source: Any, reason: str, *, layer: str | None = None, entry: str | None = None
+    ) -> None:
+        where = f", layer {shown(layer)}" if layer else ""
+        what = "" if entry is None else f"the entry '{shown(entry)}' "
+        super().__init__(f"{shown(source)}{where}: {what}{reason}")
+        self.source, self.reason, self.layer, self.entry = str(source), reason, layer, entry
+
+
+class DiskFullError(PyvirtError, OSError):
+    """There is no room at `place` for `what`; what had been written there is removed."""
+
+    def __init__(self, what: str, place: Any, errno: int) -> None:
+        super().__init__(errno, f"{what} does not fit on the file system of {shown(place)}")
+        self.what, self.place = what, str(place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.place, self.errno)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 def shown(name: Any) -> str:
     """A name that a stranger may have chosen, without what a terminal would obey."""
     text = name if isinstance(name, str) else str(name)
@@ -326,6 +352,14 @@ class RingError(PyvirtError):
         super().__init__(f"{whose}{reason}{''.join(facts)}")
         self.reason, self.place, self.index = reason, place, index
         self.found, self.expected, self.device, self.queue = found, expected, device, queue
+
+
+class TraceError(PyvirtError):
+    """The file `path` is no trace, or a damaged one, as byte `offset` shows."""
+
+    def __init__(self, path: Any, reason: str, offset: int) -> None:
+        super().__init__(f"{shown(path)} {reason}, at byte {offset}")
+        self.path, self.reason, self.offset = path, reason, offset
 
 
 class ImageInUse(UserWarning):

@@ -21,6 +21,7 @@ EXAMPLES = [
     errors.RunError(RESULT),
     errors.RunTimedOut("sleep", 1.0, "", ""),
     errors.GuestError("put", "no space", 28),
+    errors.TraceError("a.trace", "is no trace of pyvirt", 0),
     errors.UnplugError("disk0", "the guest refused"),
     errors.StartError("qemu", "exit code 1", "bad option"),
     errors.AddressError(0xBFFFFFFE, 4, hole=0xC0000000, end=0x100000000),

@@ -28,3 +28,11 @@ class Captured:
     def done(self) -> bool:
         """Whether the device has given it back."""
         return self.written is not None
+
+    @property
+    def filled(self) -> int:
+        """Bytes of the writable part that the device has written.
+
+        QEMU's virtio-scsi counts the data of writes too: more than there is room for is no news.
+        """
+        return min(self.written or 0, self.writable_length)

@@ -24,19 +24,28 @@ csrc/pv_trace.h writes them; each is `RECORD`, 64 bytes, little-endian:
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from enum import IntFlag
+from typing import Literal
 
 from attrs import frozen
 
 from pyvirt.virtio.kinds import queue_name
 
-RECORD = struct.Struct("<4Q5I5HBx")
+_TYPES: tuple[Literal["B", "H", "I", "Q"], ...] = (*4 * ("Q",), *5 * ("I",), *5 * ("H",), "B")
+RECORD = struct.Struct(f"<{''.join(_TYPES)}x")
 NAMES = (
     "made", "done", "order", "payload",
     "readable", "writable", "written", "snapped_readable", "snapped_writable",
     "queue", "head", "depth", "flags", "descriptors",
     "tail",
 )  # fmt: skip
+
+#: Of each field its type, its offset, and its size in bytes.
+COLUMNS: Mapping[str, tuple[Literal["B", "H", "I", "Q"], int, int]] = {
+    name: (kind, struct.calcsize(f"<{''.join(_TYPES[:place])}"), struct.calcsize(kind))
+    for place, (name, kind) in enumerate(zip(NAMES, _TYPES, strict=True))
+}
 
 
 class Flag(IntFlag):

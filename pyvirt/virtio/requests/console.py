@@ -43,20 +43,20 @@ def console(queue: TracedQueue, captured: Captured, seen: Seen | None = None) ->
         captured=captured,
         seen=seen,
         operation="transmit" if sent else "receive",
-        length=captured.readable_length if sent else captured.written or 0,
+        length=captured.readable_length if sent else captured.filled,
         data=captured.readable if sent else _received(captured),
         port=serial_port(queue.index),
     )
 
 
 def _received(captured: Captured) -> bytes:
-    return captured.writable[: captured.written or 0]
+    return captured.writable[: captured.filled]
 
 
 def _control(queue: TracedQueue, captured: Captured, seen: Seen | None) -> Request:
     sent = queue.index == 3
     message = captured.readable if sent else _received(captured)
-    length = captured.readable_length if sent else captured.written or 0
+    length = captured.readable_length if sent else captured.filled
     if not sent and not captured.done:
         return ControlRequest(queue=queue, captured=captured, seen=seen, operation="receive")
     if len(message) < _MESSAGE.size:

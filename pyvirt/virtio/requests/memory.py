@@ -29,15 +29,14 @@ class RngRequest(Request):
 
 def rng(queue: TracedQueue, captured: Captured, seen: Seen | None = None) -> Request:
     """The request of a virtio-rng device."""
-    written = captured.written
     room = captured.writable_length
     return RngRequest(
         queue=queue,
         captured=captured,
         seen=seen,
         operation="read",
-        length=room if written is None else min(written, room),
-        data=b"" if written is None else captured.writable[:written],
+        length=captured.filled if captured.done else room,
+        data=captured.writable[: captured.filled],
         error=None if room else "has no room for random bytes",
     )
 

@@ -88,7 +88,7 @@ def net(queue: TracedQueue, captured: Captured, seen: Seen | None = None) -> Req
     sent = queue.index % 2 == 1
     whole, length = (
         (captured.readable, captured.readable_length) if sent
-        else (_received(captured), captured.written or 0)
+        else (_received(captured), captured.filled)
     )  # fmt: skip
     if not sent and not captured.done:
         return _frame(queue, captured, seen)
@@ -107,7 +107,7 @@ def continuation(queue: TracedQueue, captured: Captured, seen: Seen | None = Non
     """A receive buffer into which the frame of the one before goes on."""
     made = _frame(queue, captured, seen)
     data = _received(captured)
-    return evolve(made, continued=True, data=data, length=captured.written or 0)
+    return evolve(made, continued=True, data=data, length=captured.filled)
 
 
 def joined(parts: Sequence[Request]) -> tuple[bytes, int]:
@@ -129,7 +129,7 @@ def _is_control(queue: TracedQueue, captured: Captured) -> bool:
 
 
 def _received(captured: Captured) -> bytes:
-    return captured.writable[: captured.written or 0]
+    return captured.writable[: captured.filled]
 
 
 def _frame(queue: TracedQueue, captured: Captured, seen: Seen | None) -> NetFrame:

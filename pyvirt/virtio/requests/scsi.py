@@ -138,7 +138,7 @@ def _offset(operation: str, told: Command, length: int) -> int | None:
 
 
 def _incoming(captured: Captured) -> bytes:
-    return captured.writable[ANSWER_SIZE : captured.written] if captured.done else b""
+    return captured.writable[ANSWER_SIZE : captured.filled]
 
 
 def _answer(captured: Captured) -> tuple[str | None, int | None, Sense | None]:

@@ -70,9 +70,9 @@ def event(queue: TracedQueue, captured: Captured, seen: Seen | None) -> Request:
     """A buffer for an event, or one that has come."""
     if not captured.done:
         return ControlRequest(queue=queue, captured=captured, seen=seen, operation="receive")
-    message = captured.writable[: captured.written]
+    message = captured.writable[: captured.filled]
     if len(message) < _EVENT.size:
-        why = short("event", _EVENT.size, message, captured.written or 0)
+        why = short("event", _EVENT.size, message, captured.filled)
         return UnknownRequest(queue=queue, captured=captured, seen=seen, error=why)
     number, address, reason = _EVENT.unpack_from(message)
     kind = number & ~_MISSED
