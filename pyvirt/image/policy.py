@@ -28,6 +28,10 @@ Trust = (
 )
 
 
+#: Regular files by their mode; their bytes are memory, settings and the like.
+_KERNEL = ("/proc/", "/sys/")
+
+
 @frozen
 class Trail:
     """How an image was come to: the names that led to it, its own last, and its path."""
@@ -169,6 +173,8 @@ def _reopen(request: Request, fd: int, *, blocks: bool) -> Source:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode) and not (blocks and stat.S_ISBLK(mode)):
             raise request.refused("it is no regular file" + " or block device" * blocks)
+        if os.readlink(f"/proc/self/fd/{fd}").startswith(_KERNEL):
+            raise request.refused("it is a file of the kernel's, which lies on no disk")
         return FileSource(fd, request.path)
     except OSError as error:
         raise _failed(request, error) from error

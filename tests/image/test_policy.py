@@ -138,6 +138,28 @@ def test_neither_fifos_nor_devices_nor_directories_are_opened(
             depth(qcow2(tmp_path / "top.qcow2", name, "raw"), trust=allowed)
 
 
+@pytest.mark.parametrize("name", ["/proc/self/mem", "/proc/self/environ", "/sys/kernel/profiling"])
+def test_files_of_the_kernel_are_not_opened(tmp_path: Path, name: str) -> None:
+    """They are regular files, so only where they lie tells."""
+    top = qcow2(tmp_path / "top.qcow2", name, "raw")
+    for trust in (True, [name], lambda request: True, Path(name).parent):
+        with pytest.raises((PolicyError, ChainError)):
+            depth(top, trust=trust)
+    reason = "it is a file of the kernel's, which lies on no disk"
+    if os.path.exists(name):
+        with pytest.raises(PolicyError, match=reason):
+            depth(top, trust=True)
+
+
+def test_a_descriptor_of_a_real_file_may_be_named(tmp_path: Path) -> None:
+    """As programs do that were handed their files; a directory lets no such link lead away."""
+    with open(qcow2(tmp_path / "base.qcow2"), "rb") as base:
+        top = qcow2(tmp_path / "top.qcow2", f"/proc/self/fd/{base.fileno()}", "qcow2")
+        assert depth(top, trust=True) == 2
+        with pytest.raises(PolicyError):
+            depth(top, trust="/proc")
+
+
 def test_a_missing_file_is_named_with_the_path_that_led_there(tmp_path: Path) -> None:
     middle = qcow2(tmp_path / "middle.qcow2", "gone.qcow2")
     top = qcow2(tmp_path / "top.qcow2", "middle.qcow2")
