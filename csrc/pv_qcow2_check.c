@@ -392,29 +392,69 @@ static inline uint64_t entry_at(const uint8_t *table, size_t i)
     return pv_be64((const uint8_t *)&word);
 }
 
-static void scan(pv_qcow2_check *c, l2 *t)
+/* Which of 64 words are not 0, as bits. */
+__attribute__((target_clones("avx2", "default")))
+static uint64_t filled(const uint8_t *words)
+{
+    uint64_t found = 0;
+
+    for (size_t i = 0; i < 64; i++) {
+        uint64_t word;
+        memcpy(&word, words + 8 * i, sizeof word);
+        found |= (uint64_t)(word != 0) << i;
+    }
+    return found;
+}
+
+enum { SOME = 4096 }; /* entries that are listed at once */
+
+/* The numbers of `count` entries of one word or two that say something. */
+static size_t list_filled(const uint8_t *table, size_t count, bool pairs, uint16_t *list)
+{
+    size_t listed = 0;
+
+    for (size_t i = 0; i < count; i += pairs ? 32 : 64) {
+        uint64_t bits = filled(table + (pairs ? 16 : 8) * i);
+        if (pairs)
+            bits = (bits | bits >> 1) & UINT64_C(0x5555555555555555);
+        for (; bits != 0; bits &= bits - 1)
+            list[listed++] = (uint16_t)(i + ((unsigned)__builtin_ctzll(bits) >> pairs));
+    }
+    return listed;
+}
+
+static void scan_some(pv_qcow2_check *c, l2 *t, size_t first, size_t count)
 {
     const size_t words = c->image.extended ? 2 : 1;
-    const size_t count = cluster_size(c) / 8 / words;
+    const uint8_t *table = c->table + 8 * words * first;
     const uint64_t most = refcount_max(c), size = c->reader->size;
     const uint64_t last = size >= cluster_size(c) ? size - cluster_size(c) : 0;
     const bool quick = t->active && !c->image.external && !c->image.extended;
+    uint16_t list[SOME];
+    const size_t listed = list_filled(table, count, c->image.extended, list);
 
-    for (size_t i = 0; i < count; i++) {
-        const uint64_t entry = entry_at(c->table, i * words);
-        const uint64_t at = t->offset + 8 * words * i;
-        if (i + AHEAD < count)
-            ask(c, entry_at(c->table, (i + AHEAD) * words));
-        if (entry == 0 && words == 1)
-            continue;
+    for (size_t i = 0; i < listed; i++) {
+        const size_t index = list[i] * words;
+        const uint64_t entry = entry_at(table, index);
+        const uint64_t at = t->offset + 8 * (words * first + index);
+        if (i + AHEAD < listed)
+            ask(c, entry_at(table, list[i + AHEAD] * words));
         if (quick && (entry & PV_QCOW2_OFFSET) <= last && usual(c, t, entry, most))
             continue;
-        const uint64_t bitmap = words == 2 ? entry_at(c->table, i * words + 1) : 0;
+        const uint64_t bitmap = words == 2 ? entry_at(table, index + 1) : 0;
         if (entry & PV_QCOW2_PACKED)
             packed(c, t, entry, bitmap, at);
         else
             standard(c, t, entry, bitmap, at);
     }
+}
+
+static void scan(pv_qcow2_check *c, l2 *t)
+{
+    const size_t count = cluster_size(c) / (c->image.extended ? 16 : 8);
+
+    for (size_t first = 0; first < count; first += SOME)
+        scan_some(c, t, first, count - first < SOME ? count - first : SOME);
 }
 
 pv_status pv_qcow2_check_l2(pv_qcow2_check *c, const uint8_t *l1, size_t entries,
