@@ -165,6 +165,34 @@ class StartError(PyvirtError):
         self.program, self.why, self.words = program, why, words
 
 
+class BusyError(PyvirtError):
+    """Somebody else works on `what`: process `holder`, as far as that is known."""
+
+    def __init__(self, what: str, holder: str = "", seconds: float = 0.0) -> None:
+        who = f"process {holder}" if holder else "another process"
+        waited = f" after {seconds:g} s" if seconds else ""
+        super().__init__(f"{who} still works on {what}{waited}")
+        self.what, self.holder, self.seconds = what, holder, seconds
+
+
+class LimitError(PyvirtError):
+    """The kernel did not take a limit: it says `found` where `wanted` was written to `file`."""
+
+    def __init__(self, field: str, file: str, wanted: str, found: str) -> None:
+        super().__init__(
+            f"{field} did not bite: {file} says {found.strip() or 'nothing'!r}, not {wanted!r}"
+        )
+        self.field, self.file, self.wanted, self.found = field, file, wanted, found
+
+
+class ContainerError(PyvirtError):
+    """liblxc refused `what` of a container; `words` are its last ones."""
+
+    def __init__(self, name: str, what: str, words: str = "") -> None:
+        super().__init__(f"{what} of container {name} failed" + (f": {words}" if words else ""))
+        self.name, self.what, self.words = name, what, words
+
+
 class ToolError(PyvirtError):
     """A program beside QEMU failed at its command `what`; `words` are its last ones."""
 

@@ -3,34 +3,114 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import attrs
+
 from pyvirt.errors import SpecError
-from pyvirt.rootfs import IdMap
+from pyvirt.rootfs import (
+    Busybox,
+    Debian,
+    Directory,
+    DockerArchive,
+    IdMap,
+    OciImage,
+    Process,
+    RootFS,
+    Tarball,
+)
 from pyvirt.rootfs.busybox import entries
+from pyvirt.rootfs.layer import Owners
 from pyvirt.running.guest import Cache, programs
-from pyvirt.running.guest.sources import Sources
+from pyvirt.running.guest.sources import Sources, identity
+from pyvirt.running.rootfs import copying, debian, images
 from pyvirt.running.rootfs.plant import plant
 from pyvirt.running.rootfs.watch import Watch
 
-_CODE = "1"  # Another tree than the last version's needs another number.
+_VERSION = 1  # Another tree than the last version's needs another number.
+_SQUASHFS = b"hsqs"
 
 
-def busybox(idmap: IdMap | None, watch: Watch) -> Path:
+def busybox(watch: Watch) -> Path:
     """The tree of the default container."""
     cache = Cache()
     program = programs.busybox(Sources(), cache, watch.tell)
-    key = hashlib.sha256(program + repr(idmap).encode()).hexdigest()[:24]
+    key = hashlib.sha256(program).hexdigest()[:24]
 
     def make(root: Path) -> None:
         watch.tell("making the default root file system")
         plant(entries(program), root)
         root.chmod(0o755)
-        if idmap is not None:
+
+    return cache.tree(f"rootfs-busybox-{_VERSION}-{key}", make)
+
+
+def made_once(
+    rootfs: RootFS, place: Path, idmap: IdMap | None, watch: Watch
+) -> tuple[Path, Process | None]:
+    """The tree of *rootfs*, and what its image wants to run; made where nobody has yet.
+
+    With *idmap* it is kept beside the containers: their ids cannot look into a user's cache.
+    """
+    cache = Cache() if idmap is None else Cache(place.parent / ".bases")
+    words = repr((_VERSION, rootfs, _identities(rootfs), idmap))
+    key = hashlib.sha256(words.encode()).hexdigest()[:24]
+
+    def make(folder: Path) -> None:
+        folder.chmod(0o755)
+        root = folder / "rootfs"
+        root.mkdir(mode=0o755)
+        root.chmod(0o755)
+        process = _fill(rootfs, root, Owners(idmap, shifted=True), watch)
+        found = None if process is None else attrs.asdict(process)
+        (folder / "process.json").write_text(json.dumps(found))
+        if idmap is not None and not isinstance(rootfs, OciImage | DockerArchive | Tarball):
             shift(root, idmap)
 
-    return cache.tree(f"rootfs-busybox-{_CODE}-{key}", make)
+    tree = cache.tree(f"rootfs-{type(rootfs).__name__.lower()}-{key}", make)
+    found = json.loads((tree / "process.json").read_text())
+    process = None if found is None else Process(**{**found, "command": tuple(found["command"])})
+    return tree / "rootfs", process
+
+
+def _fill(rootfs: RootFS, root: Path, owners: Owners, watch: Watch) -> Process | None:
+    if isinstance(rootfs, OciImage | DockerArchive | Tarball):
+        return images.unpack(rootfs, root, owners, watch)
+    _FILLERS[type(rootfs)](rootfs, root, watch)
+    return None
+
+
+def _fill_busybox(rootfs: RootFS, root: Path, watch: Watch) -> None:
+    plant(entries(programs.busybox(Sources(), Cache(), watch.tell)), root)
+
+
+def _fill_directory(rootfs: RootFS, root: Path, watch: Watch) -> None:
+    assert isinstance(rootfs, Directory)
+    copying.copy(rootfs.path, root, watch)
+
+
+def _fill_debian(rootfs: RootFS, root: Path, watch: Watch) -> None:
+    assert isinstance(rootfs, Debian)
+    debian.fill(rootfs, root, watch)
+
+
+_FILLERS: dict[type[RootFS], Callable[[RootFS, Path, Watch], None]] = {
+    Busybox: _fill_busybox,
+    Debian: _fill_debian,
+    Directory: _fill_directory,
+}
+
+
+def _identities(rootfs: RootFS) -> object:
+    """What tells whether the files that it is made of are the same as last time."""
+    path = getattr(rootfs, "path", None)
+    if path is None:
+        return None
+    named = path / "index.json" if isinstance(rootfs, OciImage) else path
+    return os.path.abspath(path), identity(named)
 
 
 def give(path: Path, idmap: IdMap | None) -> None:
@@ -43,8 +123,28 @@ def give(path: Path, idmap: IdMap | None) -> None:
 
 
 def shift(root: Path, idmap: IdMap) -> None:
-    """Make all below *root*, which is root's, belong to the container's root."""
-    give(root, idmap)
+    """Make all below *root* belong to the host's ids of whom it belonged to.
+
+    A change of owner takes set-user-ID bits and capabilities away: they are put back.
+    """
+    owners = Owners(idmap, shifted=True)
+    _shift(root, owners)
     for folder, directories, files in os.walk(root):
         for name in (*directories, *files):
-            give(Path(folder, name), idmap)
+            _shift(Path(folder, name), owners)
+
+
+def _shift(path: Path, owners: Owners) -> None:
+    status = path.lstat()
+    kept = copying.attributes(path)
+    os.chown(path, *owners.of(status.st_uid, status.st_gid), follow_symlinks=False)
+    for key, value in kept.items():
+        os.setxattr(path, key, value, follow_symlinks=False)
+    if not path.is_symlink():
+        path.chmod(status.st_mode & 0o7777)
+
+
+def is_squashfs(path: Path) -> bool:
+    """Whether the image is one that nothing can write to."""
+    with path.open("rb") as file:
+        return file.read(len(_SQUASHFS)) == _SQUASHFS

@@ -1,15 +1,35 @@
-"""A description → a root file system that liblxc can mount."""
+"""A description → a root file system that liblxc can mount.
+
+A container with ids of its own gets its files as its own ids see them, and Linux maps them
+where they are mounted (``idmap=container`` of lxc.container.conf(5)); liblxc cannot do that
+to an overlay, whose layers therefore belong to the host's ids.
+"""
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from pyvirt.errors import RootFSError, UnsupportedError
 from pyvirt.fields import frozen
-from pyvirt.rootfs import Busybox, IdMap, Process, RootFS
-from pyvirt.running.keeper import forget, keep
-from pyvirt.running.rootfs import base
+from pyvirt.rootfs import (
+    Busybox,
+    Debian,
+    Directory,
+    DockerArchive,
+    IdMap,
+    LoopImage,
+    OciImage,
+    Overlay,
+    Process,
+    RootFS,
+    Tarball,
+)
+from pyvirt.rootfs.layer import Owners
+from pyvirt.running.rootfs import base, copying, debian, images
+from pyvirt.running.rootfs.making import made
 from pyvirt.running.rootfs.watch import Cancel, Progress, Watch
 
 
@@ -38,33 +58,106 @@ def prepare(
 ) -> Prepared:
     """Make *rootfs* in the directory *place*, which is the container's; or find it where it is.
 
-    What is made belongs to the ids of the container: with *idmap*, those that they are on the
-    host. Whatever fails, nothing is left in *place*, nor is it when this process is killed
-    meanwhile.
+    Whatever fails, nothing is left in *place*, nor is it when this process is killed
+    meanwhile. Raises `RootFSError` for what *rootfs* cannot be made of, `DiskFullError`,
+    `Cancelled` when *cancel* returned true, and what its sources raise.
     """
     watch = Watch(f"making the root file system {rootfs!r}", progress, cancel)
+    if os.geteuid() != 0 and not isinstance(rootfs, Directory | LoopImage):
+        hint = "use a Directory that belongs to the container's ids"
+        raise UnsupportedError("making a root file system", "a process without root", hint)
     return _MAKERS[type(rootfs)](rootfs, place, idmap, watch)
 
 
-def _busybox(rootfs: RootFS, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
-    return _over(base.busybox(idmap, watch), place, idmap)
+def _busybox(rootfs: Busybox, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
+    tree = base.busybox(watch)
+    if idmap is None:
+        return over([tree], place, None)
+    return _copied(tree, place, idmap, watch)
 
 
-def _over(lower: Path, place: Path, idmap: IdMap | None) -> Prepared:
-    """An overlay over *lower*, with its changes in ``place/rootfs``."""
-    upper = place / "rootfs"
-    keep(upper)
-    try:
-        upper.mkdir(mode=0o755)
-        base.give(upper, idmap)
-    except BaseException:
-        shutil.rmtree(upper, ignore_errors=True)
-        raise
-    finally:
-        forget(upper)
-    return Prepared(f"overlay:{lower}:{upper}")
+def _unpacked(
+    rootfs: OciImage | DockerArchive | Tarball, place: Path, idmap: IdMap | None, watch: Watch
+) -> Prepared:
+    with made(place / "rootfs", watch) as root:
+        process = images.unpack(rootfs, root, Owners(idmap), watch)
+    return Prepared(f"dir:{root}", _mapped(idmap), process)
 
 
-_MAKERS: dict[type[RootFS], Callable[[RootFS, Path, IdMap | None, Watch], Prepared]] = {
+def _debian(rootfs: Debian, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
+    with made(place / "rootfs", watch) as root:
+        debian.fill(rootfs, root, watch)
+    return Prepared(f"dir:{root}", _mapped(idmap))
+
+
+def _directory(rootfs: Directory, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
+    path = _existing(rootfs.path, Path.is_dir, "directory")
+    if rootfs.copy:
+        return _copied(path, place, idmap, watch)
+    return Prepared(f"dir:{path}", _mapped(idmap), owned=False)
+
+
+def _loop(rootfs: LoopImage, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
+    path = _existing(rootfs.path, Path.is_file, "file")
+    if idmap is not None:
+        hint = "unpack it, or leave out the id map"
+        raise UnsupportedError("a loop-mounted image for ids of its own", "liblxc", hint)
+    readonly = rootfs.readonly or base.is_squashfs(path)
+    return Prepared(f"loop:{path}", ("ro",) if readonly else (), owned=False)
+
+
+def _overlay(rootfs: Overlay, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
+    if isinstance(rootfs.base, Directory) and not rootfs.base.copy:
+        lower = _existing(rootfs.base.path, Path.is_dir, "directory")
+        return over([lower], place, idmap)
+    lower, process = base.made_once(rootfs.base, place, idmap, watch)
+    return over([lower], place, idmap, process)
+
+
+def over(
+    lowers: list[Path], place: Path, idmap: IdMap | None, process: Process | None = None
+) -> Prepared:
+    """An overlay over *lowers*, the topmost first, with its changes in ``place/rootfs``.
+
+    In a user namespace overlayfs keeps its notes in attributes of users.
+    """
+    for lower in lowers:
+        if ":" in str(lower) or "," in str(lower):
+            raise RootFSError(lower, "has a ':' or ',' in its path, which overlays cannot have")
+    watch = Watch("making an overlay")
+    with made(place / "rootfs", watch) as upper, made(place / "work", watch) as work:
+        for path in (upper, work):
+            base.give(path, idmap)
+    source = ":".join(["overlay", *map(str, lowers), str(upper)])
+    return Prepared(source, () if idmap is None else ("userxattr",), process)
+
+
+def _copied(tree: Path, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
+    with made(place / "rootfs", watch) as root:
+        copying.copy(tree, root, watch)
+    return Prepared(f"dir:{root}", _mapped(idmap))
+
+
+def _mapped(idmap: IdMap | None) -> tuple[str, ...]:
+    return () if idmap is None else ("idmap=container",)
+
+
+def _existing(path: Path, test: Callable[[Path], bool], kind: str) -> Path:
+    path = Path(os.path.abspath(path))
+    if not path.exists():
+        raise RootFSError(path, "is not there")
+    if not test(path):
+        raise RootFSError(path, f"is no {kind}")
+    return path
+
+
+_MAKERS: dict[type[RootFS], Callable[[Any, Path, IdMap | None, Watch], Prepared]] = {
     Busybox: _busybox,
+    Debian: _debian,
+    Directory: _directory,
+    DockerArchive: _unpacked,
+    LoopImage: _loop,
+    OciImage: _unpacked,
+    Overlay: _overlay,
+    Tarball: _unpacked,
 }
