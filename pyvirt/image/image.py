@@ -173,8 +173,7 @@ class Image(Readable):
         from pyvirt.image.picture import draw
 
         extents = self.extents(chain=chain)
-        file_size = self.layer.sources[0].size
-        return draw(self.name, self.format, self.size, file_size, extents)
+        return draw(self.name, self.format, self.size, self.source.size, extents)
 
     def map_png(self, *, chain: bool = False, scale: float = 1) -> bytes:
         """The same picture as PNG, `scale` times 960 pixels wide; needs the package cairosvg."""
@@ -215,6 +214,7 @@ def _path(file: Any) -> str | None:
 def _snapshot(layer: Layer, name: str) -> Layer:
     find = getattr(layer, "snapshot", None)
     if find is None:
-        raise ImageError(name_of(layer.sources[0]), f"has no snapshots in format {layer.format}")
+        name = name_of(getattr(layer, "source", None) or layer.sources[0])
+        raise ImageError(name, f"has no snapshots in format {layer.format}")
     return find(name)  # type: ignore[no-any-return]
 

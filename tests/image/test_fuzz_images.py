@@ -108,8 +108,8 @@ def made(folder: Path, name: str) -> tuple[str, bytes]:
         filled(path, name)
     else:
         raw.write_bytes(content())
-        options = [["-o", word] if "=" in word else [word] for word in words]
-        qemu("qemu-img", "convert", "-f", "raw", "-O", format, *sum(options, []), raw, path)
+        options = [part for word in words for part in (("-o", word) if "=" in word else (word,))]
+        qemu("qemu-img", "convert", "-f", "raw", "-O", format, *options, raw, path)
     if name == "qcow2-snapshots":
         qemu("qemu-img", "snapshot", "-c", "one", path)
         qemu("qemu-io", "-f", "qcow2", "-c", "write -P 9 70k 3k", path)

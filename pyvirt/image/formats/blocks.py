@@ -10,7 +10,7 @@ from attrs import frozen
 from pyvirt._native import blocks as native
 from pyvirt._native.blocks import Rule
 from pyvirt._native.columns import Columns
-from pyvirt.errors import BudgetError
+from pyvirt.errors import BudgetError, ImageError
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents, Flag
 from pyvirt.image.layer import Reference
@@ -79,26 +79,36 @@ class Directory:
     rule: Rule
     entries: int
     entry_width: int
+    #: Where the copy of it is that names copies of its tables, for one that is broken.
+    spare: int | None = None
 
     def runs(self, first: int, last: int) -> Iterator[Run]:
+        try:
+            tables = self._tables(self.offset, first, last)
+        except ImageError:
+            if self.spare is None:
+                raise
+            tables = self._tables(self.spare, first, last)
+        for extent in tables:
+            index, count = extent.start // self.entry_width, extent.length // self.entry_width
+            where = extent.host if extent.allocated else None
+            yield _cut(Run(index, count, where), first, last, self.entry_width)
+
+    def _tables(self, offset: int, first: int, last: int) -> Extents:
+        """The tables that the directory at `offset` names, as extents of all entries."""
         size = self.entries * self.entry_width
         begin, end = first // self.entries, divided(last, self.entries)
         columns = Columns(end - begin + 2)
-        table = self.place.table_at(self.offset)
-        entries = Run(begin, end - begin, self.offset + begin * self.width)
+        table = self.place.table_at(offset)
+        entries = Run(begin, end - begin, offset + begin * self.width)
         _decode(
             self.source, table, self.rule, columns, entries, self.width, begin * size, end * size
         )
-        left = self.source.size
-        for extent in Extents(columns):
-            index, count = extent.start // self.entry_width, extent.length // self.entry_width
-            if not extent.allocated:
-                yield _cut(Run(index, count, None), first, last, self.entry_width)
-                continue
-            left -= extent.length
-            if left < 0:
-                raise table.error("names tables that overlap")
-            yield _cut(Run(index, count, extent.host), first, last, self.entry_width)
+        tables = Extents(columns)
+        named = sum(one.length for one in tables if one.allocated)
+        if named > self.source.size:
+            raise table.error("names tables that overlap")
+        return tables
 
 
 def _cut(run: Run, first: int, last: int, width: int) -> Run:

@@ -110,7 +110,7 @@ class VmdkLayer:
         budget: Budget,
     ) -> None:
         self.size, self.info, self.references = size, info, references
-        self.name = name_of(source)
+        self.name, self.source = name_of(source), source
         self._find, self._budget = parts, budget
 
     @cached_property

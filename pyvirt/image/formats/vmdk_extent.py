@@ -28,7 +28,8 @@ SECTOR = 512
 KDMV, COWD = b"KDMV", b"COWD"
 SESPARSE = 0xCAFEBABE
 GD_AT_END = 0xFFFFFFFFFFFFFFFF
-FLAG_NEWLINES, FLAG_ZERO_GRAIN, FLAG_COMPRESSED, FLAG_MARKERS = 1, 4, 1 << 16, 1 << 17
+FLAG_NEWLINES, FLAG_REDUNDANT, FLAG_ZERO_GRAIN = 1, 2, 4
+FLAG_COMPRESSED, FLAG_MARKERS = 1 << 16, 1 << 17
 COMPRESSION_DEFLATE = 1
 MARKER = 12  # bytes of a grain marker: the grain's first sector, and its size stored
 _FOOTER, _END_OF_STREAM = 3, 0
@@ -129,10 +130,16 @@ class SparseExtent:
 
 
 def _directory(
-    place: Place, source: Source, offset: int, rule: Rule, entries: int, width: int
+    place: Place,
+    source: Source,
+    offset: int,
+    rule: Rule,
+    entries: int,
+    width: int,
+    spare: int | None = None,
 ) -> Directory:
     return Directory(
-        place.table_at(0, "grain directory"), source, offset, width, rule, entries, width
+        place.table_at(0, "grain directory"), source, offset, width, rule, entries, width, spare
     )
 
 
@@ -195,7 +202,7 @@ def _grain_faults(header: SparseHeader, size: int) -> Iterator[Fault]:
 def sparse_extent(
     place: Place, source: Source, header: SparseHeader, file: int = 0
 ) -> SparseExtent:
-    """The map of a hosted sparse extent."""
+    """The map of a hosted sparse extent, by its redundant directory if the other is broken."""
     grain, entries = header.grain_size * SECTOR, header.num_gtes_per_gt
     special = [(0, ABSENT), (1, ZERO)][: 2 if header.flags & FLAG_ZERO_GRAIN else 1]
     gd = Rule(
@@ -216,7 +223,8 @@ def sparse_extent(
         stored=2 * grain + MARKER,
         file=file,
     )
-    tables = _directory(place, source, header.gd_offset * SECTOR, gd, entries, 4)
+    spare = header.rgd_offset * SECTOR if header.flags & FLAG_REDUNDANT else None
+    tables = _directory(place, source, header.gd_offset * SECTOR, gd, entries, 4, spare or None)
     map = Map(place.table_at(0, "grain table"), source, gt, grain, 4, tables)
     return SparseExtent(header, header.capacity * SECTOR, map)
 

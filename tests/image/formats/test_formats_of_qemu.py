@@ -26,6 +26,7 @@ from support.formats import (
 )
 from support.luks import try_again
 
+from pyvirt.errors import ImageError
 from pyvirt.image import Image
 from pyvirt.image.detect import detect
 from pyvirt.image.formats.parent import check_parent
@@ -176,3 +177,36 @@ def test_an_iso_image(tmp_path: Path) -> None:
         assert layer.info.primary.volume_identifier == "TITLE"
         assert layer.info.joliet
         assert read(layer) == path.read_bytes()
+
+
+def test_a_broken_grain_directory_is_read_by_its_redundant_copy(tmp_path: Path) -> None:
+    path = create(tmp_path / "image", "vmdk", 70 * MIB)
+    qemu_io(path, "vmdk", *writes(70 * MIB, 3))
+    with Image(path) as image:
+        content, header = image.read(0, image.size), image.info.header
+    entries = -(-header.capacity // (header.grain_size * header.num_gtes_per_gt))
+    whole = path.read_bytes()
+
+    def broken(*sectors: int) -> None:
+        data = bytearray(whole)
+        for sector in sectors:
+            data[sector * 512 : sector * 512 + 4 * entries] = b"\xff" * 4 * entries
+        path.write_bytes(data)
+
+    broken(header.gd_offset)
+    with Image(path) as image:
+        assert image.read(0, image.size) == content
+    broken(header.gd_offset, header.rgd_offset)
+    with Image(path) as image, pytest.raises(ImageError, match="beyond the end") as caught:
+        image.read(0, 1)
+    assert caught.value.table == "grain directory"
+
+
+@pytest.mark.parametrize("subformat", ["monolithicFlat", "twoGbMaxExtentSparse"])
+def test_a_descriptor_is_told_without_its_extents(tmp_path: Path, subformat: str) -> None:
+    path = create(tmp_path / "image.vmdk", "vmdk", 5 * MIB, subformat=subformat)
+    with Image(path) as image:  # trust=False
+        told = image.info
+    assert (told.format, told.size, told.file_size) == ("vmdk", 5 * MIB, path.stat().st_size)
+    assert [one.kind for one in told.references] == ["extent"]
+    assert told.descriptor.create_type == subformat
