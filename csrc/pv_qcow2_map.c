@@ -252,14 +252,15 @@ static pv_status careful(const l2 *t, uint32_t *stored, writer *w, size_t room, 
     return PV_OK;
 }
 
-static pv_status decode(const l2 *t, pv_columns *to, pv_where *where)
+/* `bits` are all that some entry of the table has. */
+static pv_status decode(const l2 *t, uint64_t bits, pv_columns *to, pv_where *where)
 {
     const pv_qcow2 *image = t->image;
     const uint64_t size = (uint64_t)1 << image->cluster_bits;
     const uint64_t end = t->guest + t->count * size;
     const uint64_t odd = PV_QCOW2_PACKED | ((size - 1) & ~511u) | !image->zero_flag;
     const bool simple = !image->extended && !image->external &&
-                        to->room - to->count >= t->count && !(any_bits(t->table, t->count) & odd);
+                        to->room - to->count >= t->count && !(bits & odd);
     writer w = begin(to, t->guest);
     pv_status status = PV_OK;
 
@@ -279,11 +280,6 @@ static pv_status decode(const l2 *t, pv_columns *to, pv_where *where)
 static uint64_t most_tables(const pv_qcow2 *image, const pv_reader *reader)
 {
     return 4 * (reader->size >> image->cluster_bits) + 64;
-}
-
-static bool all_zero(const uint8_t *table, size_t size)
-{
-    return any_bits(table, size / 8) == 0;
 }
 
 pv_status pv_qcow2_extents(const pv_qcow2 *image, const pv_reader *reader, const uint8_t *l1,
@@ -318,9 +314,10 @@ pv_status pv_qcow2_extents(const pv_qcow2 *image, const pv_reader *reader, const
             status = reader->read(reader->context, table, size, offset, where);
             if (status != PV_OK)
                 return status;
-            if (all_zero(table, size))
+            const uint64_t any = any_bits(table, size / 8);
+            if (any == 0)
                 empty = offset;
-            status = decode(&t, to, where);
+            status = decode(&t, any, to, where);
         }
         if (status != PV_OK)
             return status;
