@@ -20,7 +20,7 @@ from pyvirt.virtio.tables import package
 if TYPE_CHECKING:
     from pyvirt.virtio.trace import Trace
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _GAP = 860, 150, 74, 16, 56, 34
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _GAP = 860, 150, 74, 24, 72, 34
 _CELL = 3  # pixels of a dot
 #: Colours that colour-blind people tell apart (Okabe and Ito), by what is most often asked.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
@@ -54,6 +54,8 @@ class Panel:
     points: Sequence[Point]
     scale: Scale
     label: Callable[[float], str]
+    #: Whether many values are the same: each series then lies a dot higher, not to hide another.
+    same: bool = False
 
 
 def svg(trace: Trace) -> str:
@@ -61,8 +63,8 @@ def svg(trace: Trace) -> str:
     series, latencies, sizes, depths = _points(trace)
     panels = [
         Panel("latency", latencies, _powers(latencies, 10, 1e-6), duration),
-        Panel("size", sizes, _powers(sizes, 4, 512), amount),
-        Panel("requests in flight", depths, _linear(_largest(depths)), lambda n: f"{n:g}"),
+        Panel("data of a request", sizes, _powers(sizes, 4, 512), amount, True),
+        Panel("requests in flight", depths, _linear(_largest(depths)), lambda n: f"{n:g}", True),
     ]
     time = _time_scale(trace, depths)
     height = _TOP + len(panels) * (_HEIGHT + _GAP) + 18
@@ -120,8 +122,8 @@ def _powers(points: Sequence[Point], base: int, smallest: float) -> Scale:
 
 
 def _linear(largest: float) -> Scale:
-    """A scale from 0 in steps that people count by."""
-    step = _step(largest / 4)
+    """A scale for counts, from 0 in steps that people count by."""
+    step = max(1.0, _step(largest / 4))
     count = max(1, math.ceil(largest / step - 1e-9))
     return Scale(0.0, count * step, tuple(at * step for at in range(count + 1)))
 
@@ -182,7 +184,7 @@ def _dots(panel: Panel, time: Scale, bottom: float) -> Iterator[str]:
     cells: Counter[tuple[int, int, int]] = Counter(
         (
             int(_x(time, made)) // _CELL,
-            int(bottom - panel.scale.share(value) * _HEIGHT) // _CELL,
+            int(bottom - panel.scale.share(value) * _HEIGHT) // _CELL - panel.same * place,
             place,
         )
         for made, value, place in panel.points

@@ -57,6 +57,8 @@ class Flag(IntFlag):
     SNAP_CUT = 2
     #: It was done when it was first seen: it was made at `made` or before.
     COMPLETED_FIRST_SEEN = 4
+    #: The bytes that the device wrote, its status too, may be of a later request.
+    RESULT_UNCERTAIN = 8
 
 
 @frozen

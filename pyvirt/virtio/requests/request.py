@@ -88,6 +88,12 @@ class Request:
         """Requests in flight on its queue when it was made, with it."""
         return None if self.seen is None else self.seen.depth
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether a trace came late, so that its bytes may be those of a later request."""
+        late = Flag.CHAIN_UNCERTAIN | Flag.RESULT_UNCERTAIN
+        return self.seen is not None and bool(self.seen.flags & late)
+
     def summary(self) -> str:
         """What it wants, in a few words."""
         parts = [self.operation]
@@ -102,6 +108,7 @@ class Request:
         said += [self.status] if self.status else []
         said += [] if self.captured.done else ["in flight"]
         said += [duration(self.latency)] if self.latency is not None else []
+        said += ["uncertain"] if self.uncertain else []
         said += [f"error: {self.error}"] if self.error else []
         return ", ".join(said)
 
