@@ -308,9 +308,9 @@ static bool driver_near(const pv_queue *queue, const pv_ring_sample *before, pla
 }
 
 /* Slots that the chain in slot `at` takes beyond the first, which the device overwrote: those
- * that follow and lead to a last descriptor of the same id. *sure is false where they may be a
- * chain of their own, which the driver gave the same id again. */
-static bool rest_of_used(const pv_queue *queue, place at, place end, uint32_t *slots, bool *sure)
+ * that follow and lead to a last descriptor of the same id, if they are no chain of their own to
+ * which the driver gave the id again. */
+static bool rest_of_used(const pv_queue *queue, place at, place end, uint32_t *slots)
 {
     const uint32_t size = queue->ring.size;
     const uint32_t most = distance(at, end, size);
@@ -327,29 +327,24 @@ static bool rest_of_used(const pv_queue *queue, place at, place end, uint32_t *s
         if (pv_packed_used(next.flags, p.wrap))
             return true;
         if (!(next.flags & PV_DESC_NEXT)) {
-            if (next.id == used.id) {
+            if (next.id == used.id)
                 *slots = n + 1;
-                *sure = false;
-            }
             return true;
         }
     }
     return true;
 }
 
-/* Past the chain in slot `at`, which is used. Chains complete out of order, so what follows may
- * be of another, unless it was agreed that they don't. */
+/* Past the chain in slot `at`, which is used. Certain only where nothing follows: chains complete
+ * out of order, so what follows may be the rest of another one. */
 static bool past_used(const pv_queue *queue, place at, place end, place *found, bool *sure)
 {
     uint32_t slots;
-    bool alone = true;
 
-    if (!rest_of_used(queue, at, end, &slots, &alone))
+    if (!rest_of_used(queue, at, end, &slots))
         return false;
     *found = after(at, slots, queue->ring.size);
-    *sure = distance(*found, end, queue->ring.size) == 0
-                ? alone || slots == 1
-                : alone && (queue->ring.features & PV_RING_IN_ORDER);
+    *sure = slots == 1 && distance(*found, end, queue->ring.size) == 0;
     return true;
 }
 
@@ -360,7 +355,6 @@ static bool guess_place(const pv_queue *queue, place end, place *found, bool *su
     place p = end;
     uint16_t flags;
 
-    *sure = true;
     for (uint32_t n = 0; n < size; n++) {
         const place before = p.slot > 0 ? (place){p.slot - 1, p.wrap} : (place){size - 1, !p.wrap};
         if (!slot_flags(queue, before.slot, &flags))
@@ -370,6 +364,7 @@ static bool guess_place(const pv_queue *queue, place end, place *found, bool *su
         p = before;
     }
     *found = p; /* every slot is in flight */
+    *sure = true;
     return true;
 }
 

@@ -72,7 +72,6 @@ enum {
 };
 
 #define PV_RING_EVENT_IDX (UINT64_C(1) << 29)
-#define PV_RING_IN_ORDER (UINT64_C(1) << 35)
 
 /* Addresses of the descriptor, driver and device areas. */
 typedef struct {

@@ -46,6 +46,7 @@ cdef extern from "pv_vring.h" nogil:
 cdef struct Files:
     int *fds
     uint64_t *offsets
+    size_t count
     int fault  # errno of the last read that failed
 
 # Guest memory as C reads it. Who works without the GIL calls `begin` before and `done` after.
@@ -58,8 +59,10 @@ cdef class Memory:
     cdef object views    # memoryviews that hold the buffers
     cdef object gone     # the error of every further call
     cdef int busy
+    cdef object __weakref__
     cdef int begin(self) except -1
     cdef void done(self) noexcept
+    cdef void let_go(self) noexcept
     cdef fill(self, uint64_t guest, char *to, size_t size)
     cdef refuse(self, uint64_t guest, uint64_t size)
 

@@ -12,6 +12,11 @@ from pyvirt.errors import AddressError, RingError, own
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pread(int, void *, size_t, off_t)
+    int close(int)
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int, int, ...)
+    int F_DUPFD_CLOEXEC
 
 cdef extern from "pv_vring.h" nogil:
     bint pv_memory_read(const pv_memory *, uint64_t, void *, size_t)
@@ -64,7 +69,10 @@ cdef truth read_file(void *context, size_t region, uint64_t offset, void *to,
 
 
 cdef class Memory:
-    """Regions: (guest address, size, buffer or None, file descriptor or -1, its offset)."""
+    """Regions: (guest address, size, buffer or None, file descriptor or -1, its offset).
+
+    Descriptors are duplicated; those that were given stay the caller's.
+    """
 
     def __cinit__(self, regions):
         cdef size_t count = len(regions), i
@@ -78,7 +86,12 @@ cdef class Memory:
             raise MemoryError
         for i, (guest, size, buffer, fd, offset) in enumerate(regions):
             self.regions[i].guest, self.regions[i].size = guest, size
-            self.files.fds[i], self.files.offsets[i] = fd, offset
+            self.files.fds[i], self.files.offsets[i] = -1, offset
+            self.files.count = i + 1
+            if fd >= 0:
+                self.files.fds[i] = fcntl(fd, F_DUPFD_CLOEXEC, 3)
+                if self.files.fds[i] < 0:
+                    raise OSError(errno, "a file of guest memory could not be kept open")
             if buffer is not None:
                 held = memoryview(buffer).cast("B")
                 if <uint64_t>len(held) < <uint64_t>size:
@@ -98,10 +111,19 @@ cdef class Memory:
         self.bulk.regions = self.unmapped
 
     def __dealloc__(self):
+        self.let_go()
         free(self.regions)
         free(self.unmapped)
         free(self.files.fds)
         free(self.files.offsets)
+
+    cdef void let_go(self) noexcept:
+        cdef size_t i
+        for i in range(self.files.count):
+            if self.files.fds[i] >= 0:
+                close(self.files.fds[i])
+                self.files.fds[i] = -1
+        self.views = None
 
     cdef int begin(self) except -1:
         if self.gone is not None:
@@ -112,14 +134,14 @@ cdef class Memory:
     cdef void done(self) noexcept:
         self.busy -= 1
         if self.busy == 0 and self.gone is not None:
-            self.views = []
+            self.let_go()
 
     def end(self, error):
         """No call reads any more: each raises `error`. Buffers are let go when none is reading."""
         if self.gone is None:
             self.gone = error
             if self.busy == 0:
-                self.views = []
+                self.let_go()
 
     def reach(self, uint64_t guest, uint64_t size):
         """How many bytes from `guest` on are memory, at most `size`."""

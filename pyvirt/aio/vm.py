@@ -29,6 +29,7 @@ from pyvirt.running.guest.apt import Progress
 from pyvirt.running.monitor import PATIENCE
 from pyvirt.running.vm import result_of
 from pyvirt.running.waits import aside
+from pyvirt.virtio.memory import GuestMemory
 from pyvirt.vm import VM
 
 P = ParamSpec("P")
@@ -106,6 +107,7 @@ class RunningVM:
     network_statistics = awaiting(Acts.network_statistics)
     usage = awaiting(Acts.usage)
     info = awaiting(Acts.info)
+    rings = awaiting(Acts.rings)
 
     # Inside
     login = awaiting(Acts.login)
@@ -149,6 +151,11 @@ class RunningVM:
     def capabilities(self) -> Capabilities:
         """What this very QEMU has."""
         return self._running.capabilities
+
+    @property
+    def memory(self) -> Coroutine[Any, Any, GuestMemory]:
+        """Guest memory by guest-physical addresses, with the modules that are plugged now."""
+        return self._drive(self._acts.guest_memory())
 
     @property
     def qmp(self) -> Commands:

@@ -24,6 +24,7 @@ from pyvirt.running.guest.apt import Progress
 from pyvirt.running.job import Job
 from pyvirt.running.monitor import PATIENCE
 from pyvirt.running.start import start
+from pyvirt.virtio.memory import GuestMemory
 from pyvirt.vm import VM
 
 P = ParamSpec("P")
@@ -109,6 +110,7 @@ class RunningVM:
     network_statistics = blocking(Acts.network_statistics)
     usage = blocking(Acts.usage)
     info = blocking(Acts.info)
+    rings = blocking(Acts.rings)
 
     # Inside
     login = blocking(Acts.login)
@@ -139,6 +141,11 @@ class RunningVM:
     def capabilities(self) -> Capabilities:
         """What this very QEMU has."""
         return self._engine.capabilities
+
+    @property
+    def memory(self) -> GuestMemory:
+        """Guest memory by guest-physical addresses, with the modules that are plugged now."""
+        return self._engine.drive(self._acts.guest_memory())
 
     @property
     def qmp(self) -> Commands[Any]:
