@@ -131,11 +131,13 @@ def test_the_default_is_a_busybox_over_a_tree_that_many_share(place: Path, tmp_p
 
 
 @root
-def test_the_default_with_ids_of_its_own_is_mapped_where_it_is_mounted(place: Path) -> None:
+def test_the_default_with_ids_of_its_own_lies_beside_the_containers(place: Path) -> None:
     prepared = prepare(Busybox(), place, idmap=MAP)
-    assert prepared.source == f"dir:{place}/rootfs"
-    assert prepared.options == ("idmap=container",)
-    assert (place / "rootfs/usr/bin/busybox").stat().st_uid == 0
+    kind, lower, upper = prepared.source.split(":")
+    assert (kind, upper, prepared.options) == ("overlay", f"{place}/rootfs", ("userxattr",))
+    assert Path(lower).is_relative_to(place.parent / ".bases")
+    assert (Path(lower) / "usr/bin/busybox").stat().st_uid == 100_000
+    assert (Path(lower) / "usr/bin/sh").lstat().st_gid == 200_000
 
 
 @root

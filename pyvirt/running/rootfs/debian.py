@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
-import signal
-import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyvirt.errors import ToolError, UnsupportedError
 from pyvirt.rootfs import Debian
 from pyvirt.rootfs.mirrors import sources
+from pyvirt.running.process import spawn
 from pyvirt.running.rootfs.watch import Watch
 
 _LISTS = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))
 #: What mmdebstrap says it is doing, in its order; the share of the work that is done then.
 _STEPS = {
     "running apt-get update": 0.02,
-    "downloading packages": 0.12,
+    "downloading packages with apt": 0.12,
     "extracting archives": 0.3,
     "installing essential packages": 0.4,
-    "installing remaining packages": 0.75,
-    "cleaning": 0.95,
+    "installing remaining packages inside the chroot": 0.75,
+    "cleaning package lists and apt cache": 0.95,
 }
 _STEP = re.compile(rb"I: (.+?)\.\.\.")
 _LOOK = 0.1  # seconds between two questions whether to go on
 _LAST = 4000  # bytes of its last words that are kept
+# All that it starts and mounts is gone when it is gone, and it when pyvirt is gone.
+_ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
 def fill(rootfs: Debian, root: Path, watch: Watch) -> None:
@@ -38,14 +38,10 @@ def fill(rootfs: Debian, root: Path, watch: Watch) -> None:
     if shutil.which("mmdebstrap") is None:
         raise UnsupportedError("mmdebstrap", "this host", "install the package mmdebstrap")
     watch.tell("running mmdebstrap", 0.0)
-    with _mmdebstrap(_command(rootfs, root)) as process:
-        said = _follow(process, watch)
-    if process.returncode:
-        words = [line for line in said.splitlines() if line.startswith(b"E: ")] or [said[-200:]]
-        raise ToolError(
-            "mmdebstrap", rootfs.suite, f"exit code {process.returncode}",
-            b"; ".join(words).decode("utf-8", "replace"),
-        )  # fmt: skip
+    said, end = _run([*_ALONE, *_command(rootfs, root)], watch)
+    if end is not None:
+        words = [line for line in said.splitlines() if line.startswith("E: ")] or [said[-200:]]
+        raise ToolError("mmdebstrap", rootfs.suite, end, "; ".join(words))
 
 
 def _command(rootfs: Debian, root: Path) -> list[str]:
@@ -68,53 +64,35 @@ def _lists() -> Iterator[tuple[str, str]]:
                 yield path.name, path.read_text("utf-8", "replace")
 
 
-@contextmanager
-def _mmdebstrap(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """It and what it starts, which end when this ends: a process group of their own."""
+def _run(command: list[str], watch: Watch) -> tuple[str, str | None]:
+    """Its last words, and how it ended if not well. It is killed when it is given up."""
+    reader, writer = os.pipe()
     with tempfile.TemporaryDirectory(prefix="pyvirt-mmdebstrap-") as place:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, start_new_session=True,
-            env={**os.environ, "LC_ALL": "C.UTF-8", "TMPDIR": place},
-        )  # fmt: skip
+        env = {**os.environ, "LC_ALL": "C.UTF-8", "TMPDIR": place}
         try:
+            try:
+                process = spawn(command, stdout=writer, stderr=writer, env=env)
+            finally:
+                os.close(writer)
             with process:
-                yield process
-        except BaseException:
-            _end(process)
-            raise
+                said = _follow(reader, watch)
+                end = process.wait()
+        finally:
+            os.close(reader)
+    return said, None if end.ok else str(end)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _follow(process: subprocess.Popen[bytes], watch: Watch) -> bytes:
-    """Tell how far it is, until it ends; its last words."""
-    ended = threading.Event()
-    said = bytearray()
-    state: list[tuple[str, float]] = [("running mmdebstrap", 0.0)]
-
-    def listen() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said.extend(line)
-            del said[:-_LAST]
-            if (found := _STEP.match(line)) and (what := found[1].decode()) in _STEPS:
-                state[:] = [(what, _STEPS[what])]
-        ended.set()
-
-    thread = threading.Thread(target=listen, name="pyvirt-mmdebstrap", daemon=True)
-    thread.start()
-    try:
-        while not ended.wait(_LOOK):
-            watch.tell(*state[0])
-        process.wait()
-    except BaseException:
-        _end(process)
-        raise
-    finally:
-        thread.join()
-    return bytes(said)
+def _follow(reader: int, watch: Watch) -> str:
+    """Tell how far it is, until it has nothing more to say; its last words."""
+    said, begun = b"", b""
+    what, done = "running mmdebstrap", 0.0
+    while True:
+        if select.select([reader], [], [], _LOOK)[0]:
+            if not (data := os.read(reader, 65536)):
+                return said.decode("utf-8", "replace")
+            *lines, begun = (begun + data).split(b"\n")
+            begun = begun[-_LAST:]
+            said = (said + data)[-_LAST:]
+            for step in (found[1].decode() for line in lines if (found := _STEP.match(line))):
+                what, done = step, _STEPS.get(step, done)
+        watch.tell(what, done)

@@ -70,10 +70,7 @@ def prepare(
 
 
 def _busybox(rootfs: Busybox, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
-    tree = base.busybox(watch)
-    if idmap is None:
-        return over([tree], place, None)
-    return _copied(tree, place, idmap, watch)
+    return _over_made(rootfs, place, idmap, watch)
 
 
 def _unpacked(
@@ -110,7 +107,11 @@ def _overlay(rootfs: Overlay, place: Path, idmap: IdMap | None, watch: Watch) ->
     if isinstance(rootfs.base, Directory) and not rootfs.base.copy:
         lower = _existing(rootfs.base.path, Path.is_dir, "directory")
         return over([lower], place, idmap)
-    lower, process = base.made_once(rootfs.base, place, idmap, watch)
+    return _over_made(rootfs.base, place, idmap, watch)
+
+
+def _over_made(rootfs: RootFS, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
+    lower, process = base.made_once(rootfs, place, idmap, watch)
     return over([lower], place, idmap, process)
 
 
