@@ -132,8 +132,10 @@ class DiskPoint:
         """What is behind it: the points with the same share one image."""
         return self.backing, self.format, self.size
 
-    def disk(self, path: str, **more: Any) -> Disk:
-        """The disk, on the image `path`; `more` properties are for the device."""
+    def disk(
+        self, path: str, serial: str | None = None, properties: Mapping[str, Any] | None = None
+    ) -> Disk:
+        """The disk, on the image `path`; `properties` are more of the device's."""
         null = self.backing == "null"
         given: dict[str, Any] = {**self.model.given, "bus": self.model.bus}
         if self.model.controller:
@@ -145,7 +147,8 @@ class DiskPoint:
             cache=self.cache,
             aio=self.aio,
             locking=None if null else "off",
-            properties={**self.properties, **more},
+            serial=serial,
+            properties={**self.properties, **(properties or {})},
             **given,
         )
 

@@ -89,12 +89,12 @@ class NetPoint:
     def options(self) -> Mapping[str, Any]:
         return options(self)
 
-    def nic(self, backend: Backend | None, **more: Any) -> Nic:
-        """The card on an open back end; `more` properties are for the card."""
+    def nic(self, backend: Backend | None, properties: Mapping[str, Any] | None = None) -> Nic:
+        """The card on an open back end; `properties` are more of the card's."""
         given = dict(CARDS[self.device])
         if backend is None:
             given.pop("queues", None)
-        return Nic(backend, properties={**self.properties, **more}, **given)
+        return Nic(backend, properties={**self.properties, **(properties or {})}, **given)
 
 
 def matrix(
