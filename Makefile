@@ -85,7 +85,7 @@ build/native: setup.py $(wildcard csrc/*.[ch] pyvirt/_native/*.pyx) \
 # -- csrc without Python ----------------------------------------------------------------------
 
 library := $(wildcard csrc/*.c)
-headers := $(wildcard csrc/*.h)
+headers := $(wildcard csrc/*.h csrc/tests/*.h)
 checks := $(basename $(notdir $(wildcard csrc/tests/*.c)))
 fuzzers := $(basename $(notdir $(shell grep -l LLVMFuzzerTestOneInput csrc/tests/*.c)))
 strict := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Werror -Icsrc
@@ -95,11 +95,13 @@ libfuzzer := $(shell clang -print-file-name=libclang_rt.fuzzer-x86_64.a 2>/dev/n
 csrc: $(checks:%=build/csrc/%)
 	@for check in $^; do $$check || exit; done
 
+# Begins with the seeds: inputs that together reach whatever was reached so far.
 fuzz: $(if $(libfuzzer),$(fuzzers:%=build/fuzz/%))
 	@for fuzzer in $^; do echo "fuzzing $${fuzzer##*/} for $(FUZZ_SECONDS) s"; \
+		seeds=csrc/tests/seeds/$${fuzzer##*/test_}; [ -d $$seeds ] || seeds=; \
 		mkdir -p $$fuzzer.corpus; \
 		$$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ $$fuzzer.corpus \
-			2>$$fuzzer.log || { tail -50 $$fuzzer.log; exit 1; }; done
+			$$seeds 2>$$fuzzer.log || { tail -50 $$fuzzer.log; exit 1; }; done
 
 build/csrc/%: csrc/tests/%.c $(library) $(headers)
 	@mkdir -p $(@D)

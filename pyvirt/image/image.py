@@ -134,7 +134,11 @@ class Image(Readable):
         return clip(found, start, stop)
 
     def check(self) -> Any:
-        """Check the metadata of the image, where its format has any to check."""
+        """Check the metadata of the image; nothing is repaired.
+
+        Of qcow2, all of it: see `pyvirt.image.qcow2.check.check`. Raises `UnsupportedError`
+        where the format has nothing to check.
+        """
         check = getattr(self.layer, "check", None)
         if check is None:
             raise UnsupportedError("a check", f"format {self.format}")

@@ -118,7 +118,13 @@ def refcounts(layer: Qcow2Layer, findings: int = 0) -> Refcounts:
 
 
 def check(layer: Qcow2Layer) -> CheckResult:
-    """Check the whole image of `layer`, with its snapshots and bitmaps."""
+    """Check the whole image of `layer`, with its snapshots and bitmaps, as `qemu-img check` does.
+
+    An L2 table that several L1 entries name is scanned once, so that no file can ask for more
+    work than its size: its clusters are referred to as often as it is named, but each fault in
+    it is one finding, and its clusters are allocated (and fragmented) once. QEMU, which scans it
+    for each of its names, counts these as often.
+    """
     work = _Check(layer)
     work.run()
     return work.result()
