@@ -12,12 +12,13 @@ _ADJUSTED = 1_000_000_000
 
 
 def merged(traces: Sequence[Trace]) -> Trace:
-    """All requests of `traces`, by the clock of the first; equal queues become one."""
+    """All requests of `traces`, by the clock that began first; equal queues become one."""
     if not traces:
         return Trace(b"", b"", ())
     queues = tuple(dict.fromkeys(queue for one in traces for queue in one.queues))
     records, payload, lost = bytearray(), bytearray(), Lost()
-    shifts = [_shift(traces[0], one) for one in traces]
+    first = min(one.realtime for one in traces)  # of another clock times might be below 0
+    shifts = [_shift(one.realtime - first) for one in traces]
     for one, shift in zip(traces, shifts, strict=True):
         records += _moved(one, queues, len(payload), shift)
         payload += one.payload
@@ -29,14 +30,13 @@ def merged(traces: Sequence[Trace]) -> Trace:
         lost=lost,
         started=min(one.started + shift for one, shift in zip(traces, shifts, strict=True)),
         ended=max(one.ended + shift for one, shift in zip(traces, shifts, strict=True)),
-        realtime=traces[0].realtime,
+        realtime=first,
     )
 
 
-def _shift(first: Trace, other: Trace) -> int:
-    """What to add to the times of `other` for those of `first`; 0 for those of one boot."""
-    difference = other.realtime - first.realtime
-    return difference if abs(difference) > _ADJUSTED else 0
+def _shift(difference: int) -> int:
+    """What to add to times for those of the first clock; 0 within one boot."""
+    return difference if difference > _ADJUSTED else 0
 
 
 def _moved(trace: Trace, queues: Sequence[TracedQueue], payload: int, shift: int) -> bytearray:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import field, frozen
 
 from pyvirt.virtio.kinds import VERSION_1
-from pyvirt.virtio.records import RECORD, Flag, Lost, TracedQueue
+from pyvirt.virtio.records import RECORD, Lost, TracedQueue
 from pyvirt.virtio.trace import Trace
 
 MS = 1_000_000
@@ -32,7 +32,7 @@ class Made:
     written: int | None = None
     order: int = 0
     depth: int = 1
-    flags: Flag = Flag(0)
+    flags: int = 0
     tail: int = field(default=0)
 
 
