@@ -363,8 +363,8 @@ static bool guess_place(const pv_queue *queue, place end, place *found, bool *su
             return past_used(queue, before, end, found, sure);
         p = before;
     }
-    *found = p; /* every slot is in flight */
-    *sure = true;
+    *found = p; /* every slot is in flight, or the rest of a chain whose first slot is taken again */
+    *sure = false;
     return true;
 }
 
