@@ -160,7 +160,7 @@ def statistics(trace: Trace) -> Statistics:
     return Statistics(total, queues, trace.lost, trace.seconds)
 
 
-def distribution(values: Sequence[int], unit: float = 1.0, *, exact: bool = False) -> Distribution:
+def distribution(values: Sequence[int], unit: float = 1, *, exact: bool = False) -> Distribution:
     """How `values` are spread, told in multiples of `unit`; in buckets of powers of two.
 
     With `exact` each value is a bucket of its own.
