@@ -1,10 +1,12 @@
-"""Guest bytes of disk images against os.pread, qemu-img and dissect.
+"""Guest bytes of disk images against os.pread, qemu-img and dissect, by processor time.
 
     python -m benchmarks image_data [--rounds N]
 
-The images are made here. Sides take turns on files in the page cache; what they read is
-asserted to be equal. Work of qemu-img is counted in processor time, since it unpacks and
-decrypts in several threads, and goes to its null device, so that no side writes.
+The images are made here, of what a guest's disk is full of: the programs, libraries and texts of
+this machine. Sides take turns on files in the page cache; what they read is asserted to be equal.
+All is processor time, also of qemu-img, which unpacks and decrypts in several threads and whose
+output goes to its null device; so neither what else runs here nor a disk counts. Two threads are
+compared with one by the clock, less the time that they waited for a free processor.
 """
 
 from __future__ import annotations
@@ -12,14 +14,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import resource
 import shutil
-import subprocess
 import tempfile
 import threading
-import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from dissect.hypervisor.disk.qcow2 import QCow2
 
 from benchmarks.images import make
 from benchmarks.pairs import Pairs, Row, Timed, above, alternate, told
+from benchmarks.processor import output, program, undisturbed, worked
+from pyvirt._native.unpack import Unpacker
 from pyvirt.image import Image
 
 MIB = 1 << 20
@@ -40,14 +41,16 @@ class Bench:
     def __init__(self, folder: Path, rounds: int) -> None:
         self.folder, self.rounds = folder, rounds
         self.raw = folder / "raw"
-        self.raw.write_bytes(words(16 * MIB) * (SIZE // (16 * MIB)))
+        self.raw.write_bytes(files(SIZE))
         chance = random.Random(4)
         self.places = [chance.randrange(SIZE // PAGE) * PAGE for _ in range(READS)]
 
-    def convert(self, name: str, *options: str, format: str = "qcow2") -> Path:
+    def convert(
+        self, name: str, *options: str, format: str = "qcow2", raw: Path | None = None
+    ) -> Path:
         path = self.folder / name
-        run("qemu-img", "convert", "--object", SECRET, *options, "-f", "raw", "-O", format,
-            self.raw, path)  # fmt: skip
+        output("qemu-img", "convert", "--object", SECRET, *options, "-f", "raw", "-O", format,
+               raw or self.raw, path)  # fmt: skip
         return path
 
     def chain(self, length: int) -> Path:
@@ -55,9 +58,10 @@ class Bench:
         below, format = self.raw, "raw"
         for number in range(1, length):
             path = self.folder / f"chain{number}"
-            run("qemu-img", "create", "-f", "qcow2", "-F", format, "-b", below, path)
+            output("qemu-img", "create", "-f", "qcow2", "-F", format, "-b", below, path)
             writes = [f"write -P {number} {at * MIB} 512k" for at in range(number, 256, length)]
-            run("qemu-io", "-f", "qcow2", *(word for one in writes for word in ("-c", one)), path)
+            words = [word for one in writes for word in ("-c", one)]
+            output("qemu-io", "-f", "qcow2", *words, path)
             below, format = path, "qcow2"
         return below
 
@@ -66,59 +70,67 @@ class Bench:
     def by_pread(self) -> Timed:
         fd = os.open(self.raw, os.O_RDONLY)
         try:
-            return timed(lambda: checked(os.pread(fd, PAGE, at) for at in self.places))
+            return worked(lambda: checked(os.pread(fd, PAGE, at) for at in self.places))
         finally:
             os.close(fd)
 
     def by_read(self, image: Image) -> Timed:
-        return timed(lambda: checked(image.read(at, PAGE) for at in self.places))
+        return worked(lambda: checked(image.read(at, PAGE) for at in self.places))
 
     def by_readv(self, image: Image) -> Timed:
         places, buffer = array("Q", self.places), bytearray(PAGE * READS)
         image.readv(places, PAGE, buffer)
-        took = timed(lambda: image.readv(places, PAGE, buffer))
+        took = worked(lambda: image.readv(places, PAGE, buffer))
         rows = memoryview(buffer)
         pages = (rows[at : at + PAGE] for at in range(0, len(rows), PAGE))
         return Timed(took.seconds, checked(pages))
 
     def whole(self, image: Image) -> Timed:
-        """All of the image by processor time, a mebibyte at a time."""
+        """All of the image, a mebibyte at a time."""
+        return Timed(worked(lambda: self.part(image, 0, 1)).seconds, True)
+
+    def part(self, image: Image, first: int, step: int) -> None:
+        """Every `step`-th mebibyte."""
         buffer = memoryview(bytearray(MIB))
-        begun = time.process_time()
-        for at in range(0, SIZE, MIB):
+        for at in range(first * MIB, SIZE, step * MIB):
             image.readinto(buffer, at)
-        return Timed(time.process_time() - begun, True)
 
     def qemu(self, *source: str | Path) -> Timed:
         """The same by ``qemu-img convert``."""
         null = f"driver=null-co,size={SIZE}"
-        return by_processor("qemu-img", "convert", "--object", SECRET, "-n", *source, null)
+        took = program("qemu-img", "convert", "--object", SECRET, "-n", *source, null)
+        return Timed(took.seconds, True)
 
 
-def words(size: int) -> bytes:
-    """Text that packs to about a third."""
+# -- Content -----------------------------------------------------------------------------------
+
+
+def files(size: int) -> bytes:
+    """Files of this machine in blocks of a file system: a quarter each of programs, libraries,
+    Python and whatever else /usr/share holds."""
+    shares = (("/usr/bin", "*"), ("/usr/lib", "*.so*"), ("/usr/lib", "*.py"), ("/usr/share", "*"))
+    found = b"".join(share(Path(folder), name, size // 4) for folder, name in shares)
+    return (found * (size // len(found) + 1))[:size]
+
+
+def share(folder: Path, name: str, most: int) -> bytes:
+    """Up to `most` bytes of the files of one kind below a folder."""
+    found = bytearray()
+    for path in sorted(folder.rglob(name)):
+        if path.is_symlink() or not path.is_file() or not os.access(path, os.R_OK):
+            continue
+        found += path.read_bytes()
+        found += bytes(-len(found) % PAGE)
+        if len(found) >= most:
+            break
+    return bytes(found[:most])
+
+
+def noise(size: int) -> bytes:
+    """Few short words of random bytes: this packs to seven eighths, nearly without matches."""
     chance = random.Random(1)
     known = [chance.randbytes(chance.randrange(3, 11)) for _ in range(4000)]
     return b" ".join(chance.choices(known, k=size // 7))[:size].ljust(size, b".")
-
-
-def run(*words: str | Path) -> None:
-    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
-
-
-def by_processor(*words: str | Path, expected: int = 0) -> Timed:
-    """The processor time of a program."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    said = subprocess.run([str(word) for word in words], stdout=subprocess.DEVNULL, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert said.returncode == expected, words
-    return Timed(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, True)
-
-
-def timed(act: Callable[[], Any]) -> Timed:
-    begun = time.perf_counter()
-    result = act()
-    return Timed(time.perf_counter() - begun, result)
 
 
 def checked(pieces: Iterator[Any]) -> int:
@@ -157,7 +169,7 @@ def plain(bench: Bench) -> Iterator[Row]:
         with path.open("rb") as file:
             disk: Any = QCow2(file).open() if hasattr(QCow2, "open") else QCow2(file)
             few = bench.places[:2000]
-            took = timed(lambda: checked(_dissected(disk, at) for at in few)).seconds
+            took = worked(lambda: checked(_dissected(disk, at) for at in few)).seconds
         yield told("dissect's 4 KiB random read", f"{len(few) / took / 1000:.0f} K/s")
 
 
@@ -196,33 +208,59 @@ def sequential(bench: Bench, image: Image) -> float:
 def packed(bench: Bench) -> Iterator[Row]:
     for name, least in (("zlib", 2.0), ("zstd", 1.5)):
         path = bench.convert(name, "-c", "-o", f"compression_type={name}")
-        source = ("-f", "qcow2", "--target-image-opts", path)
         with Image(path) as image:
             same(image, bench.raw)
-            pairs = alternate(
-                {"pyvirt": lambda i=image: bench.whole(i), "qemu": lambda s=source: bench.qemu(*s)},
-                bench.rounds,
-            )
+            pairs = unpacked(bench, path, image)
             yield told(f"{name}, per core", f"{SIZE / pairs.median('pyvirt') / 1e6:.0f} MB/s")
             yield above(f"{name} to qemu-img convert", pairs.ratio("qemu", "pyvirt"), least)
+            yield told(f"{name}: of that its library alone", f"{library(bench, image, name):.0%}")
             yield above(f"{name}, two threads to one", two_threads(bench, image), 1.8)
+    hard = bench.folder / "noise"
+    hard.write_bytes(noise(16 * MIB) * (SIZE // (16 * MIB)))
+    path = bench.convert("hard", "-c", raw=hard)
+    with Image(path) as image:
+        same(image, hard)
+        ratio = unpacked(bench, path, image).ratio("qemu", "pyvirt")
+        yield told("zlib with hardly any matches, to qemu-img convert", f"{ratio:.2f} x")
+
+
+def unpacked(bench: Bench, path: Path, image: Image) -> Pairs:
+    """All of the image, against ``qemu-img convert`` of it."""
+    source = ("-f", "qcow2", "--target-image-opts", path)
+    sides = {"pyvirt": lambda: bench.whole(image), "qemu": lambda: bench.qemu(*source)}
+    return alternate(sides, bench.rounds)
+
+
+def library(bench: Bench, image: Image, name: str) -> float:
+    """How much of reading all of the image is the library's own work on blocks in memory."""
+    extents, unpacker = image.extents(), Unpacker()
+    rows = zip(extents.host, extents.stored, extents.length, strict=True)
+    blocks = [(image.source.pread(stored, host), size) for host, stored, size in rows if stored]
+
+    def alone() -> Timed:
+        return worked(lambda: all(unpacker.unpack(name, block, size) for block, size in blocks))
+
+    return alternate({"alone": alone, "all": lambda: bench.whole(image)}, 3).ratio("alone", "all")
 
 
 def two_threads(bench: Bench, image: Image) -> float:
-    def half(start: int) -> None:
-        buffer = memoryview(bytearray(MIB))
-        for at in range(start, start + SIZE // 2, MIB):
-            image.readinto(buffer, at)
+    """How many times as fast two are, had each a processor for itself."""
+    seconds: list[float] = []
 
-    def one() -> None:
-        half(0)
-        half(SIZE // 2)
+    def half(first: int) -> None:
+        seconds.append(undisturbed(lambda: bench.part(image, first, 2)))
 
-    def two() -> None:
-        other = threading.Thread(target=half, args=(0,))
-        other.start()
-        half(SIZE // 2)
-        other.join()
+    def two() -> Timed:
+        seconds.clear()
+        threads = [threading.Thread(target=half, args=(first,)) for first in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return Timed(max(seconds), None)
+
+    def one() -> Timed:
+        return Timed(undisturbed(lambda: bench.part(image, 0, 1)), None)
 
     return alternate({"one": one, "two": two}, bench.rounds).ratio("one", "two")
 
@@ -230,7 +268,7 @@ def two_threads(bench: Bench, image: Image) -> float:
 def chained(bench: Bench) -> Iterator[Row]:
     path = bench.chain(20)
     flat = bench.folder / "flat"
-    run("qemu-img", "convert", "-O", "raw", path, flat)
+    output("qemu-img", "convert", "-O", "raw", path, flat)
     with Image(path, trust=True) as image:
         assert len(image.layers) == 20
         same(image, flat)
@@ -255,36 +293,38 @@ def encrypted(bench: Bench) -> Iterator[Row]:
 
 
 def compared(bench: Bench) -> Iterator[Row]:
-    a, b = bench.folder / "plain", bench.folder / "zlib"
-    pairs = alternate(
-        {"pyvirt": lambda: equal(a, b), "qemu": lambda: by_processor("qemu-img", "compare", a, b)},
-        bench.rounds,
-    )
+    gib = bench.folder / "gib"
+    gib.write_bytes(bench.raw.read_bytes() * 4)
+    plain = bench.convert("plain of a gib", raw=gib)
+    zlib = bench.convert("zlib of a gib", "-c", "-m", "2", raw=gib)
+    pairs = compare(plain, zlib, bench.rounds)
+    yield told("compare(), plain with zlib, 1 GiB", f"{pairs.median('pyvirt'):.2f} s")
     yield above("compare(), plain with zlib, to qemu-img", pairs.ratio("qemu", "pyvirt"), 2.5)
     large = make(bench.folder / "large.qcow2", 1 << 40, 1_000_000).path
     copy = bench.folder / "copy.qcow2"
-    run("cp", "--sparse=always", large, copy)
-    pairs = alternate(
-        {
-            "pyvirt": lambda: equal(large, copy),
-            "qemu": lambda: by_processor("qemu-img", "compare", large, copy),
-        },
-        1,
-    )
+    output("cp", "--sparse=always", large, copy)
+    pairs = compare(large, copy, 1)
     yield told("compare(), 1 TiB with a copy", f"{pairs.median('pyvirt'):.2f} s")
     yield above("compare(), 1 TiB with a copy, to qemu-img", pairs.ratio("qemu", "pyvirt"), 20)
 
 
-def equal(a: Path, b: Path) -> Timed:
-    begun = time.process_time()
-    with Image(a) as one, Image(b) as other:
-        found = one.compare(other).equal
-    return Timed(time.process_time() - begun, found)
+def compare(a: Path, b: Path, rounds: int) -> Pairs:
+    """Both sides find the images equal: qemu-img would not return 0 otherwise."""
+
+    def pyvirt() -> bool:
+        with Image(a) as one, Image(b) as other:
+            return one.compare(other).equal
+
+    def qemu() -> Timed:
+        took = program("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", a, b)
+        return Timed(took.seconds, True)
+
+    return alternate({"pyvirt": lambda: worked(pyvirt), "qemu": qemu}, rounds)
 
 
 def rows(rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        if shutil.disk_usage(folder).free < 8 * SIZE:
+        if shutil.disk_usage(folder).free < 20 * SIZE:
             yield told("not enough space", "")
             return
         bench = Bench(Path(folder), rounds)

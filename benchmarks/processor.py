@@ -1,0 +1,54 @@
+"""Processor time of this process and of programs: other work on the machine hardly stretches it.
+
+It counts all threads, and leaves out whatever a program waits for.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pairs import Timed
+
+
+def worked(act: Callable[[], Any]) -> Timed:
+    """What `act` takes in this process."""
+    begun = time.process_time()
+    result = act()
+    return Timed(time.process_time() - begun, result)
+
+
+def children(act: Callable[[], Any]) -> Timed:
+    """What the programs take that `act` starts and waits for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = act()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Timed(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, result)
+
+
+def program(*words: str | Path) -> Timed:
+    """What a program takes and prints."""
+    return children(lambda: output(*words))
+
+
+def output(*words: str | Path) -> str:
+    said = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, text=True)
+    assert said.returncode == 0, words
+    return said.stdout
+
+
+def undisturbed(act: Callable[[], Any]) -> float:
+    """Seconds by the clock, less those that this thread was ready and others had the processors.
+
+    See schedstat in proc(5). What the thread waited for a lock still counts.
+    """
+    path = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+    before, begun = int(path.read_text().split()[1]), time.perf_counter_ns()
+    act()
+    took = time.perf_counter_ns() - begun
+    return (took - int(path.read_text().split()[1]) + before) / 1e9
