@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 from attrs import field, frozen
@@ -11,7 +12,8 @@ from attrs import field, frozen
 from pyvirt._native.qcow2 import FAULTS, TABLES, Refcounts
 from pyvirt.errors import BudgetError, ImageError
 from pyvirt.image.qcow2.bitmaps import Bitmap
-from pyvirt.image.source import exactly, name_of
+from pyvirt.image.qcow2.snapshots import Snapshot
+from pyvirt.image.source import Source, name_of
 
 if TYPE_CHECKING:
     from pyvirt.image.qcow2.layer import Qcow2Layer
@@ -109,12 +111,14 @@ def refcounts(layer: Qcow2Layer, findings: int = 0) -> Refcounts:
     clusters = -(-layer.source.size // header.cluster_size)
     if clusters * _CELL > layer.budget.memory:
         raise BudgetError(f"the check of {name_of(layer.source)}", layer.budget.memory)
-    table = exactly(
-        layer.source, header.refcount_table_clusters * header.cluster_size,
-        header.refcount_table_offset, "refcount table",
-    )  # fmt: skip
     offset = header.refcount_table_offset
+    table = padded(layer.source, header.refcount_table_clusters * header.cluster_size, offset)
     return Refcounts(layer.geometry, layer.reader, table, offset, clusters, findings)
+
+
+def padded(source: Source, size: int, offset: int) -> bytes:
+    """`size` bytes at `offset`; zeros behind the end of the file, which is found elsewhere."""
+    return source.pread(size, offset).ljust(size, b"\0")
 
 
 def check(layer: Qcow2Layer) -> CheckResult:
@@ -160,7 +164,7 @@ class _Check:
         found = [(header.l1_table_offset, header.l1_size, True)]
         if header.external and header.nb_snapshots:
             self.find("snapshots with a data file", "header", 60, header.nb_snapshots)
-        for one in self.layer.snapshots:
+        for one in self.snapshots:
             if one.l1_table_offset % header.cluster_size:
                 self.find("misaligned", "snapshot table", one.l1_table_offset, one.l1_table_offset)
             elif one.l1_table_offset + one.l1_size * 8 > self.source.size:
@@ -169,17 +173,28 @@ class _Check:
                 found.append((one.l1_table_offset, one.l1_size, False))
         return found
 
+    @cached_property
+    def snapshots(self) -> Sequence[Snapshot]:
+        """Those of a table that can be read; one that cannot is a fault as any other."""
+        try:
+            return self.layer.snapshots
+        except ImageError as error:
+            place = self.header.snapshots_offset
+            self.find("unreadable", "snapshot table", error.offset or place, place)
+            return ()
+
     def read(self, offset: int, entries: int) -> bytes:
         self.left -= entries * 8
         if self.left < 0:
             raise ImageError(name_of(self.source), "asks for more work than its size explains",
                              format="qcow2", table="L1 table", offset=offset)  # fmt: skip
-        return exactly(self.source, entries * 8, offset, "L1 table") if entries else b""
+        return padded(self.source, entries * 8, offset) if entries else b""
 
     def fixed(self) -> None:
         """References by everything of which there is one, and by bitmaps."""
         header = self.header
-        self.mark("snapshot table", header.snapshots_offset, self.layer.snapshot_table_size)
+        if self.snapshots:
+            self.mark("snapshot table", header.snapshots_offset, self.layer.snapshot_table_size)
         size = header.refcount_table_clusters * header.cluster_size
         self.mark("refcount table", header.refcount_table_offset, size)
         if header.crypto is not None:
