@@ -16,6 +16,8 @@ from pyvirt.errors import ImageError
 #: Nothing that opening could start or wait for: no terminal, no FIFO's other end.
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 BLKGETSIZE64 = 0x80081272
+# No file goes on beyond; images may name such places, and the kernel takes no such numbers.
+_LAST = (1 << 63) - 1
 
 
 @runtime_checkable
@@ -52,6 +54,9 @@ class FileSource:
         return self._fd
 
     def pread(self, size: int, offset: int, /) -> bytes:
+        if offset + size > _LAST:
+            size = max(0, _LAST - offset)
+            offset = min(offset, _LAST)
         data = os.pread(self.fileno(), size, offset)
         if len(data) in (0, size):
             return data
@@ -60,7 +65,7 @@ class FileSource:
 
     def preadinto(self, buffer: Any, offset: int, /) -> int:
         """Fill `buffer`; the bytes read, fewer only at the end of the file."""
-        view = memoryview(buffer).cast("B")
+        view = memoryview(buffer).cast("B")[: max(0, _LAST - offset)]
         done = 0
         while done < len(view):
             got = os.preadv(self.fileno(), [view[done:]], offset + done)

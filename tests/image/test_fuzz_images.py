@@ -160,9 +160,14 @@ def mutated(data: bytes, found: list[int], chance: random.Random) -> bytes:
     return bytes(result)
 
 
-def everything(data: bytes, format: str | None) -> None:
-    """All that can be asked of an image; each question may be answered or refused."""
-    with Image(BytesSource(data), format, budget=LITTLE) as image:
+def everything(data: bytes, format: str | None, path: Path | None = None) -> None:
+    """All that can be asked of an image; each question may be answered or refused.
+
+    Of a file, where there is a `path`: those are read by other ways than what is in memory.
+    """
+    if path is not None:
+        path.write_bytes(data)
+    with Image(path or BytesSource(data), format, budget=LITTLE) as image:
         chance = random.Random(len(data))
         asked: list[Callable[[Image], object]] = [
             lambda image: image.infos,
@@ -227,16 +232,16 @@ def test_anything_is_answered_or_refused(folder: Path, name: str) -> None:
     count = 0
     for count, broken in enumerate(mutations(data, name), 1):
         try:
+            if count % 5 == 0:
+                inspect(folder, broken)
             for how in (format,) if count % 4 else (format, None):
-                everything(broken, how)
+                everything(broken, how, folder / "mutated" if count % 3 == 0 else None)
         except PyvirtError:
             pass
         except BaseException:
             kept = Path(os.environ.get("PYVIRT_FUZZ_FAILED", str(folder))) / f"{name}.failed"
             kept.write_bytes(broken)
             raise
-        if count % 4 == 0:
-            inspect(folder, broken)
     print(f"{name}: {count} mutations")
 
 
