@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyvirt import aio as aio
+    from pyvirt import container as container
     from pyvirt import devices as devices
     from pyvirt import disk as disk
     from pyvirt import errors as errors
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyvirt.boot import Firmware as Firmware
     from pyvirt.boot import Kernel as Kernel
     from pyvirt.catalogue import Catalogue as Catalogue
+    from pyvirt.container import Container as Container
     from pyvirt.device import Device as Device
     from pyvirt.disk import CDROM as CDROM
     from pyvirt.disk import Disk as Disk
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from pyvirt.nic import Nic as Nic
     from pyvirt.nic import Tap as Tap
     from pyvirt.nic import User as User
+    from pyvirt.running.lxc.container import RunningContainer as RunningContainer
     from pyvirt.running.monitor import Monitor as Monitor
     from pyvirt.running.probe import probe as probe
     from pyvirt.running.vm import RunningVM as RunningVM
@@ -62,6 +65,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "boot": "Firmware Kernel",
     "catalogue": "Catalogue",
+    "container": "Container",
     "device": "Device",
     "disk": "CDROM Disk Floppy Throttle",
     "errors": "AddressError ClosedError CommandError GuestError ProtocolError PyvirtError "
@@ -70,6 +74,7 @@ _HOMES = {
     "guest.result": "Result",
     "machine": "CPU IOThread Machine Memory OVMF",
     "nic": "Nic Tap User",
+    "running.lxc.container": "RunningContainer",
     "running.monitor": "Monitor",
     "running.probe": "probe",
     "running.vm": "RunningVM",
@@ -78,7 +83,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 #: Parts of the library that are reached as attributes of it.
-_MODULES = ("aio", "devices", "disk", "errors", "machine", "nic")
+_MODULES = ("aio", "container", "devices", "disk", "errors", "machine", "nic")
 
 __all__ = ["__version__", *sorted(_HOME), *_MODULES]
 

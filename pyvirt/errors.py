@@ -241,6 +241,14 @@ class RootFSError(PyvirtError):
         self.source, self.reason, self.layer, self.entry = str(source), reason, layer, entry
 
 
+class RunsError(PyvirtError):
+    """The container `name` runs, and `act` needs it to stand still."""
+
+    def __init__(self, name: str, act: str) -> None:
+        super().__init__(f"container {name} runs; stop it before {act}")
+        self.name, self.act = name, act
+
+
 class DiskFullError(PyvirtError, OSError):
     """There is no room at `place` for `what`; what had been written there is removed."""
 

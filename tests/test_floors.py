@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "_native"},
     {"fields", "html"},
-    {"image", "qemu", "qmp", "screen", "virtio"},
+    {"image", "lxc", "qemu", "qmp", "screen", "virtio"},
     {"catalogue", "device", "devices", "disk", "flows", "guest", "machine", "nic", "qemu_img",
      "rootfs"},
-    {"agreement", "boot", "explanation", "files", "plan", "vm"},
+    {"agreement", "boot", "container", "explanation", "files", "plan", "vm"},
     {"running"},
     {"bench"},
     {"__main__", "aio", "cli", "demo"},
@@ -29,7 +29,11 @@ LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 RUNNING = LEVEL["running"]
 
 # `start()` on a description opens the only doors that lead up, and only when it is called.
-DOORS = {("pyvirt.vm", "pyvirt.running.vm"), ("pyvirt.disk.disk", "pyvirt.running.tools")}
+DOORS = {
+    ("pyvirt.vm", "pyvirt.running.vm"),
+    ("pyvirt.container.container", "pyvirt.running.lxc.container"),
+    ("pyvirt.disk.disk", "pyvirt.running.tools"),
+}
 
 IMPURE = {"asyncio", "multiprocessing", "select", "selectors", "socket", "subprocess", "time"}
 

@@ -7,16 +7,20 @@
 from __future__ import annotations
 
 from pyvirt.aio import image
+from pyvirt.aio.container import RunningContainer, attach
 from pyvirt.aio.monitor import Commands, Events, Job, Monitor, done, result, run
-from pyvirt.aio.vm import RunningVM, Starting, start
+from pyvirt.aio.start import start
+from pyvirt.aio.vm import RunningVM, Starting
 
 __all__ = [
     "Commands",
     "Events",
     "Job",
     "Monitor",
+    "RunningContainer",
     "RunningVM",
     "Starting",
+    "attach",
     "done",
     "image",
     "result",

@@ -10,12 +10,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from pyvirt.container.mount import Filesystem
+from pyvirt.container.network import Interface
 from pyvirt.devices.backend import Backend as CharacterBackend
 from pyvirt.disk.node import BlockNode
 from pyvirt.machine.firmware import Bios
 from pyvirt.nic.address import Address
 from pyvirt.nic.backend import Backend as NetworkBackend
 from pyvirt.qemu.part import Part
+from pyvirt.rootfs import RootFS
 
 #: Where the classes of descriptions are found by name.
 _HOMES = ("device", "disk", "nic", "machine", "devices", "boot", "guest")
@@ -28,6 +31,9 @@ FAMILIES: Mapping[Any, tuple[str, ...]] = {
     Address: ("nic",),
     NetworkBackend: ("nic",),
     CharacterBackend: ("devices",),
+    RootFS: ("rootfs",),
+    Filesystem: ("container",),
+    Interface: ("container",),
 }
 
 #: What a table is in a field that takes several classes, when it does not say.

@@ -72,6 +72,11 @@ class NativeAgent:
         """What the agent said when it answered."""
         return self._session.hello
 
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has ended."""
+        return self._error is not None
+
     def ping(self) -> Future[float]:
         """How long the agent took to answer, in seconds."""
         begun = time.perf_counter()

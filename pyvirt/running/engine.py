@@ -96,6 +96,11 @@ class Engine:
         """A number that no other file of this VM has."""
         return next(self._numbers)
 
+    @property
+    def name(self) -> str:
+        """What it is called in errors."""
+        return self.vm.name
+
     # What it holds
 
     def acquire(self, need: Need, progress: Progress | None = None) -> Held:

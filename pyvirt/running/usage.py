@@ -35,7 +35,7 @@ def usage(pid: int) -> Usage:
         status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
     except FileNotFoundError:
         raise ProcessLookupError(f"no process {pid}") from None
-    return parse_usage(stat, status, _ticks())
+    return parse_usage(stat, status, ticks())
 
 
 def parse_usage(stat: str, status: str, ticks: int) -> Usage:
@@ -64,5 +64,6 @@ def parse_usage(stat: str, status: str, ticks: int) -> Usage:
 
 
 @cache
-def _ticks() -> int:
+def ticks() -> int:
+    """How many of the kernel's clock ticks make a second."""
     return os.sysconf("SC_CLK_TCK")

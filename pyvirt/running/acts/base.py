@@ -1,14 +1,15 @@
-"""What all acts share: the engine, and the way to whoever answers in the guest."""
+"""What all acts share: the way to whoever answers inside, and for VMs the engine."""
 
 from __future__ import annotations
 
 import re
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pyvirt.errors import CommandError, UnsupportedError
 from pyvirt.flows.steps import Act, Within
 from pyvirt.guest.carrier import Carrier
+from pyvirt.running.console import Console
 from pyvirt.running.engine import Engine
 
 T = TypeVar("T")
@@ -37,24 +38,42 @@ _ABSENT = re.compile(
 )
 
 
-class Base:
-    """Acts on one VM."""
+class Place(Protocol):
+    """A machine or a container, in which somebody may answer."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    @property
+    def name(self) -> str: ...
+    @property
+    def carrier(self) -> Carrier: ...
+    def first_console(self) -> Console: ...
+
+
+class Answering:
+    """Acts on whoever answers in `place`."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
     def answered(self, future: Future[T], timeout: float | None, what: str) -> Act[T]:
-        """The outcome of what the guest was asked; given up after `timeout` seconds."""
+        """The outcome of what was asked inside; given up after `timeout` seconds."""
         try:
-            answer: T = yield Within(future, timeout, f"{what} in {self.engine.vm.name}")
+            answer: T = yield Within(future, timeout, f"{what} in {self.place.name}")
         except BaseException:
             future.cancel()
             raise
         return answer
 
     def agent(self, timeout: float | None = BOOT) -> Act[Carrier]:
-        """The agent that answers in the guest, waited for at most `timeout` seconds."""
-        carrier = self.engine.carrier
+        """The agent that answers inside, waited for at most `timeout` seconds."""
+        carrier = self.place.carrier
         if not carrier.ready.done() or carrier.ready.exception() is not None:
-            yield Within(carrier.ready, timeout, f"waiting for an agent in {self.engine.vm.name}")
+            yield Within(carrier.ready, timeout, f"waiting for an agent in {self.place.name}")
         return carrier
+
+
+class Base(Answering):
+    """Acts on one VM."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.engine = engine

@@ -7,21 +7,19 @@ import time
 from typing import Any
 
 from pyvirt.errors import SpecError, TimedOut
-from pyvirt.flows.steps import Act, Within
+from pyvirt.flows.steps import Act
 from pyvirt.guest.command import check_port
 from pyvirt.qmp.flow import Pause
 from pyvirt.running.acts.base import BOOT
+from pyvirt.running.acts.listening import Listening, left
 from pyvirt.running.acts.look import Look
 from pyvirt.screen.text import Reading
-
-#: Seconds between two questions whether a port is open, the first and the most.
-FIRST, MOST = 0.02, 0.5
 
 #: Seconds between two looks at the screen: reading it takes a tenth of that.
 LOOK = 0.3
 
 
-class Waiting(Look):
+class Waiting(Look, Listening):
     """Waiting for ports, text and agents."""
 
     def wait_for(
@@ -51,30 +49,12 @@ class Waiting(Look):
         if serial is not None:
             match = yield from self._serial(serial, timeout)
         if agent:
-            yield from self.agent(_left(limit))
+            yield from self.agent(left(limit))
         if port is not None:
             yield from self._port(port, proto, limit, timeout)
         if text is not None:
             match = yield from self._text(text, limit, timeout)
         return match  # type: ignore[no-any-return]
-
-    def _serial(self, pattern: str | re.Pattern[str], timeout: float) -> Act[Any]:
-        what = f"{re.compile(pattern).pattern!r} on the serial port"
-        heard = self.engine.first_console().expect(pattern)
-        try:
-            return (yield Within(heard, timeout, what))
-        finally:
-            heard.cancel()  # or it would take the text from the next who waits
-
-    def _port(self, port: int, proto: str, limit: float, timeout: float) -> Act[None]:
-        carrier = yield from self.agent(_left(limit))
-        pause = FIRST
-        what = f"a listener on {proto} port {port} in the guest"
-        while not (yield Within(carrier.listening(port, proto), _left(limit), what)):
-            if time.monotonic() > limit:
-                raise TimedOut(what, timeout)
-            yield Pause(pause)
-            pause = min(2 * pause, MOST)
 
     def _text(self, pattern: str | re.Pattern[str], limit: float, timeout: float) -> Act[Any]:
         wanted = re.compile(pattern)
@@ -100,7 +80,3 @@ def _shown(exact: Reading, other: str | None) -> str:
     if exact.certain or other is not None:
         return shown
     return f"{shown} and more, which tesseract may read: install the package tesseract-ocr"
-
-
-def _left(limit: float) -> float:
-    return max(0.0, limit - time.monotonic())

@@ -1,0 +1,1 @@
+"""What liblxc reads and what it says, as text: pure."""

@@ -1,0 +1,1 @@
+"""Running containers: liblxc, and what owns what it starts."""

@@ -1,0 +1,119 @@
+"""What changes while a container runs: its limits, devices, mounts and interfaces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from pyvirt.container import Bind, HostDevice, Limits, Physical
+from pyvirt.container.limits import limits_of
+from pyvirt.container.mount import Filesystem
+from pyvirt.container.render import checked
+from pyvirt.errors import ContainerError, SpecError
+from pyvirt.running.lxc import host, mounts
+from pyvirt.running.lxc.engine import LOCK, Engine
+
+
+def limit(engine: Engine, changes: Mapping[str, Any]) -> Limits:
+    """Set the limits of `changes`; all that it has then."""
+    names = [field.name for field in attrs.fields(Limits)]
+    for name in changes:
+        if name not in names:
+            raise SpecError(name, f"must be one of {', '.join(names)}", changes[name])
+    asked = Limits(**changes)
+    whole = {**limits_of(engine.container), **limits_of(asked)}
+    with engine.store.lock(engine.name, LOCK):
+        engine.groups.support(asked)
+        for setting, name, value in _ordered(engine, asked):
+            if not engine.handle.set_group(name, value):
+                found = engine.groups.read(setting.controller, name) or ""
+                raise ContainerError(engine.name, f"setting {setting.source}", _said(found, value))
+        engine.groups.verify(asked)
+        engine.container = attrs.evolve(engine.container, **whole)
+    return Limits(**whole)
+
+
+def _ordered(engine: Engine, asked: Limits) -> list[Any]:
+    """Memory and swap together have a limit in v1, which memory alone must never pass: what
+    raises both begins with the sum."""
+    steps = list(checked(asked, engine.groups.layout))
+    raised = (asked.memory or 0) > (engine.container.memory or 0)
+    if raised and engine.container.swap is not None:
+        steps.sort(key=lambda step: step[1] != "memory.memsw.limit_in_bytes")
+    return steps
+
+
+def _said(found: str, value: str) -> str:
+    return f"the kernel refuses {value!r}, and it stays {found.strip()!r}"
+
+
+def plug(engine: Engine, part: HostDevice | Filesystem | Physical) -> str:
+    """Give the container `part`; what it is known by there."""
+    with engine.store.lock(engine.name, LOCK):
+        if isinstance(part, HostDevice):
+            return _plug_device(engine, part)
+        if isinstance(part, Filesystem):
+            return _mount(engine, part)
+        if isinstance(part, Physical):
+            name = part.name or part.link
+            if not engine.handle.attach_interface(part.link, name):
+                raise engine.refused(f"plugging interface {part.link}")
+            return name
+    raise SpecError("part", "must be HostDevice, a mount or Physical", part)
+
+
+def unplug(engine: Engine, part: HostDevice | Filesystem | Physical) -> None:
+    """Take `part` back."""
+    with engine.store.lock(engine.name, LOCK):
+        if isinstance(part, HostDevice):
+            _unplug_device(engine, part)
+        elif isinstance(part, Filesystem):
+            _run(engine, ["umount", part.target], f"unplugging {part.target}")
+        elif isinstance(part, Physical):
+            name = part.name or part.link
+            if not engine.handle.detach_interface(name, part.link):
+                raise engine.refused(f"unplugging interface {name}")
+        else:
+            raise SpecError("part", "must be HostDevice, a mount or Physical", part)
+
+
+def _plug_device(engine: Engine, device: HostDevice) -> str:
+    """A bind mount serves also where the kernel lets nobody make nodes, in user namespaces."""
+    rule = f"{host.numbers(device, 'part')} {device.access}"
+    what = f"plugging {device.path}"
+    if not engine.handle.set_group("devices.allow", rule):
+        raise engine.refused(what)
+    try:
+        return _mount(engine, Bind(device.path, f"/{device.inside}", file=True))
+    except BaseException:
+        engine.handle.set_group("devices.deny", rule)
+        raise
+
+
+def _unplug_device(engine: Engine, device: HostDevice) -> None:
+    what = f"unplugging {device.path}"
+    _run(engine, ["umount", f"/{device.inside}"], what)
+    rule = f"{host.numbers(device, 'part')} {device.access}"
+    if not engine.handle.set_group("devices.deny", rule):
+        raise engine.refused(what)
+
+
+def _mount(engine: Engine, part: Filesystem) -> str:
+    fd = mounts.opened(part)
+    try:
+        os.set_inheritable(fd, True)  # into the container, whose agent keeps nothing of it
+        kind = "file" if getattr(part, "file", False) else "dir"
+        _run(engine, [str(fd), part.target, kind], f"plugging {part.target}")
+    finally:
+        os.close(fd)
+    return part.target
+
+
+def _run(engine: Engine, words: list[str], what: str) -> None:
+    code = engine.enter("mounter", words).result()
+    if code != 0:
+        why = os.strerror(code) if code > 0 else f"signal {-code}"
+        raise ContainerError(engine.name, what, why)
