@@ -13,6 +13,7 @@ from pyvirt.rootfs.idmap import IdMap as IdMap
 from pyvirt.rootfs.idmap import IdRange as IdRange
 from pyvirt.rootfs.places import Directory as Directory
 from pyvirt.rootfs.places import LoopImage as LoopImage
+from pyvirt.rootfs.places import Made as Made
 from pyvirt.rootfs.places import Overlay as Overlay
 from pyvirt.rootfs.process import Process as Process
 from pyvirt.rootfs.rootfs import RootFS as RootFS
@@ -25,6 +26,7 @@ __all__ = [
     "IdMap",
     "IdRange",
     "LoopImage",
+    "Made",
     "OciImage",
     "Overlay",
     "Process",

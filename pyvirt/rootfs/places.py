@@ -11,6 +11,7 @@ from attrs import field
 from pyvirt import fields
 from pyvirt.errors import SpecError
 from pyvirt.fields import frozen
+from pyvirt.rootfs.process import Process
 from pyvirt.rootfs.rootfs import RootFS
 
 
@@ -19,7 +20,7 @@ def _to_base(value: Any) -> Any:
 
 
 def _is_base(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    if not isinstance(value, RootFS) or isinstance(value, LoopImage | Overlay):
+    if not isinstance(value, RootFS) or isinstance(value, LoopImage | Overlay | Made):
         reason = "must be a directory, or a root file system that is made as one"
         raise SpecError(field.name, reason, value)
 
@@ -55,3 +56,12 @@ class Overlay(RootFS):
     """
 
     base: RootFS = field(converter=_to_base, validator=_is_base)
+
+
+@frozen
+class Made(RootFS):
+    """One that was made before, in the words of liblxc: what a kept container starts with."""
+
+    source: str
+    options: tuple[str, ...] = ()
+    process: Process | None = None

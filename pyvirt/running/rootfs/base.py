@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from pyvirt.errors import SpecError
+from pyvirt.errors import RootFSError, SpecError
 from pyvirt.rootfs import (
     Busybox,
     Debian,
@@ -36,13 +36,9 @@ _SQUASHFS = b"hsqs"
 
 
 def made_once(
-    rootfs: RootFS, place: Path, idmap: IdMap | None, watch: Watch
+    rootfs: RootFS, cache: Cache, idmap: IdMap | None, watch: Watch
 ) -> tuple[Path, Process | None]:
-    """The tree of *rootfs*, and what its image wants to run; made where nobody has yet.
-
-    With *idmap* it is kept beside the containers: their ids cannot look into a user's cache.
-    """
-    cache = Cache() if idmap is None else Cache(place.parent / ".bases")
+    """The tree of *rootfs*, and what its image wants to run; made where nobody has yet."""
     words = repr((_VERSION, rootfs, _identities(rootfs), idmap))
     key = hashlib.sha256(words.encode()).hexdigest()[:24]
 
@@ -116,17 +112,26 @@ def shift(root: Path, idmap: IdMap) -> None:
 
     A change of owner takes set-user-ID bits and capabilities away: they are put back.
     """
-    owners = Owners(idmap, shifted=True)
+    owners, met = Owners(idmap, shifted=True), set[tuple[int, int]]()
     _shift(root, owners)
     for folder, directories, files in os.walk(root):
-        for name in (*directories, *files):
-            _shift(Path(folder, name), owners)
+        for path in (Path(folder, name) for name in (*directories, *files)):
+            status = path.lstat()
+            known = (status.st_dev, status.st_ino)
+            if known not in met:
+                _shift(path, owners)
+            if status.st_nlink > 1:
+                met.add(known)
 
 
 def _shift(path: Path, owners: Owners) -> None:
     status = path.lstat()
     kept = copying.attributes(path)
-    os.chown(path, *owners.of(status.st_uid, status.st_gid), follow_symlinks=False)
+    try:
+        owner = owners.of(status.st_uid, status.st_gid)
+    except LookupError as error:
+        raise RootFSError(path, str(error)) from None
+    os.chown(path, *owner, follow_symlinks=False)
     for key, value in kept.items():
         os.setxattr(path, key, value, follow_symlinks=False)
     if not path.is_symlink():

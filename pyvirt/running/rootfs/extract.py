@@ -45,12 +45,20 @@ class Extraction:
     def archive(self, reader: Reader, source: str, name: str | None, layered: bool) -> None:
         """Unpack one archive; `layered` ones may hide what lies below them."""
         entries = Entries(reader.read, source, name)
+        self.entries(iter(entries), entries, layered=layered)
+        reader.drain()
+
+    def entries(
+        self, infos: Iterator[TarInfo], entries: Entries, *, layered: bool = False, below: str = ""
+    ) -> None:
+        """Unpack all that *infos* still gives; names begin with the directory *below*."""
         self._written, self._times = {}, {}
-        for info in entries:
+        for info in infos:
             self._check(self._allowance.enter(), entries)
             with _blamed(entries, info):
+                if below:
+                    _strip(info, below)
                 self._entry(info, entries, layered)
-        reader.drain()
         self._date()
 
     def _entry(self, info: TarInfo, entries: Entries, layered: bool) -> None:
@@ -255,6 +263,14 @@ def _blamed(entries: Entries, info: TarInfo) -> Iterator[None]:
             raise
         words = error.strerror if isinstance(error, OSError) else str(error)
         raise entries.fault(info, f"cannot be written ({words})") from error
+
+
+def _strip(info: TarInfo, below: str) -> None:
+    if info.name.partition("/")[0] != below:
+        raise Astray(f"lies beside {below}")
+    info.name = info.name.partition("/")[2]
+    if info.islnk():
+        info.linkname = info.linkname.partition("/")[2]
 
 
 def _is_directory(folder: int, name: str) -> bool:

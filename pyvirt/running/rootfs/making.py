@@ -13,7 +13,7 @@ from pyvirt.errors import DiskFullError, PyvirtError
 from pyvirt.running.keeper import forget, keep
 from pyvirt.running.rootfs.watch import Watch
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -22,6 +22,7 @@ def made(path: Path, watch: Watch) -> Iterator[Path]:
 
     A full disk is told as `DiskFullError`. Raises `FileExistsError` when *path* is there.
     """
+    watch.go_on()
     path = Path(os.path.abspath(path))
     path.mkdir(mode=0o755)
     keep(path)
@@ -30,7 +31,7 @@ def made(path: Path, watch: Watch) -> Iterator[Path]:
         yield path
     except BaseException as error:
         remove(path)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in FULL:
             if isinstance(error, PyvirtError):
                 raise
             raise DiskFullError(watch.what, path.parent, error.errno) from None

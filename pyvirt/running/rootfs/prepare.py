@@ -21,6 +21,7 @@ from pyvirt.rootfs import (
     DockerArchive,
     IdMap,
     LoopImage,
+    Made,
     OciImage,
     Overlay,
     Process,
@@ -28,6 +29,7 @@ from pyvirt.rootfs import (
     Tarball,
 )
 from pyvirt.rootfs.layer import Owners
+from pyvirt.running.guest import Cache
 from pyvirt.running.rootfs import base, copying, debian, images
 from pyvirt.running.rootfs.making import made
 from pyvirt.running.rootfs.watch import Cancel, Progress, Watch
@@ -55,22 +57,27 @@ def prepare(
     idmap: IdMap | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    bases: Path | None = None,
 ) -> Prepared:
     """Make *rootfs* in the directory *place*, which is the container's; or find it where it is.
 
-    Whatever fails, nothing is left in *place*, nor is it when this process is killed
-    meanwhile. Raises `RootFSError` for what *rootfs* cannot be made of, `DiskFullError`,
-    `Cancelled` when *cancel* returned true, and what its sources raise.
+    What many containers share lies below *bases*: unless given, the user's cache, or with
+    *idmap* ``.bases`` beside *place*, where the container's ids may look. Whatever fails,
+    nothing is left in *place*, nor is it when this process is killed meanwhile. Raises
+    `RootFSError` for what *rootfs* cannot be made of, `DiskFullError`, `Cancelled` when
+    *cancel* returned true, and what its sources raise.
     """
     watch = Watch(f"making the root file system {rootfs!r}", progress, cancel)
-    if os.geteuid() != 0 and not isinstance(rootfs, Directory | LoopImage):
+    if os.geteuid() != 0 and not isinstance(rootfs, Directory | LoopImage | Made):
         hint = "use a Directory that belongs to the container's ids"
         raise UnsupportedError("making a root file system", "a process without root", hint)
+    if isinstance(rootfs, Made):
+        return Prepared(rootfs.source, rootfs.options, rootfs.process, owned=False)
+    if isinstance(rootfs, Busybox | Overlay):
+        if bases is None and idmap is not None:
+            bases = place.parent / ".bases"
+        return _overlay(rootfs, place, idmap, Cache(bases), watch)
     return _MAKERS[type(rootfs)](rootfs, place, idmap, watch)
-
-
-def _busybox(rootfs: Busybox, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
-    return _over_made(rootfs, place, idmap, watch)
 
 
 def _unpacked(
@@ -103,16 +110,15 @@ def _loop(rootfs: LoopImage, place: Path, idmap: IdMap | None, watch: Watch) -> 
     return Prepared(f"loop:{path}", ("ro",) if readonly else (), owned=False)
 
 
-def _overlay(rootfs: Overlay, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
-    if isinstance(rootfs.base, Directory) and not rootfs.base.copy:
-        lower = _existing(rootfs.base.path, Path.is_dir, "directory")
-        return over([lower], place, idmap)
-    return _over_made(rootfs.base, place, idmap, watch)
-
-
-def _over_made(rootfs: RootFS, place: Path, idmap: IdMap | None, watch: Watch) -> Prepared:
-    lower, process = base.made_once(rootfs, place, idmap, watch)
-    return over([lower], place, idmap, process)
+def _overlay(
+    rootfs: Busybox | Overlay, place: Path, idmap: IdMap | None, cache: Cache, watch: Watch
+) -> Prepared:
+    lower = rootfs.base if isinstance(rootfs, Overlay) else rootfs
+    if isinstance(lower, Directory) and not lower.copy:
+        path = _existing(lower.path, Path.is_dir, "directory")
+        return over([path], place, idmap)
+    tree, process = base.made_once(lower, cache, idmap, watch)
+    return over([tree], place, idmap, process)
 
 
 def over(
@@ -153,12 +159,10 @@ def _existing(path: Path, test: Callable[[Path], bool], kind: str) -> Path:
 
 
 _MAKERS: dict[type[RootFS], Callable[[Any, Path, IdMap | None, Watch], Prepared]] = {
-    Busybox: _busybox,
     Debian: _debian,
     Directory: _directory,
     DockerArchive: _unpacked,
     LoopImage: _loop,
     OciImage: _unpacked,
-    Overlay: _overlay,
     Tarball: _unpacked,
 }
