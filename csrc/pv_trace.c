@@ -223,6 +223,8 @@ static pv_flight *complete(pv_trace *trace, pv_traced *q, uint16_t id, uint32_t 
 {
     pv_flight *f = &q->flights[id];
 
+    if (q->blurred)
+        f->flags |= PV_TRACE_CHAIN_UNCERTAIN | PV_TRACE_RESULT_UNCERTAIN;
     f->done = now;
     f->written = written;
     q->counts.done++;
@@ -234,6 +236,16 @@ static pv_flight *complete(pv_trace *trace, pv_traced *q, uint16_t id, uint32_t 
             copy_result(trace, q, f, q->bytes + (2 * (size_t)id + 1) * trace->snap);
     }
     return f;
+}
+
+/* Those in flight are not followed any more. */
+static void forget(pv_traced *q)
+{
+    for (uint32_t id = 0; id < q->queue.ring.size; id++) {
+        q->counts.lost += q->flights[id].state == FLIGHT && !q->flights[id].blind;
+        q->flights[id].state = FREE;
+    }
+    q->counts.depth = 0;
 }
 
 /* -- Split rings --------------------------------------------------------------------------------
@@ -293,7 +305,7 @@ static void take_avail(pv_trace *trace, pv_traced *q, uint64_t now)
 }
 
 /* The next used entry. It may be of a request from before the trace, and then is passed. */
-static void take_used(pv_trace *trace, pv_traced *q, uint16_t avail, bool skipped, uint64_t now)
+static void take_used(pv_trace *trace, pv_traced *q, uint16_t avail, uint64_t now)
 {
     const uint16_t index = q->used++;
     pv_ring_where where;
@@ -311,8 +323,6 @@ static void take_used(pv_trace *trace, pv_traced *q, uint16_t avail, bool skippe
     complete(trace, q, (uint16_t)id, written, now);
     if (f->made == now && !f->early)
         f->flags |= PV_TRACE_COMPLETED_FIRST_SEEN;
-    if (f->made == now && skipped)
-        f->flags |= PV_TRACE_CHAIN_UNCERTAIN | PV_TRACE_RESULT_UNCERTAIN;
     if (f->flags & PV_TRACE_COMPLETED_FIRST_SEEN && !f->blind) {
         f->state = HELD;
         q->held[q->held_count++] = (uint16_t)id;
@@ -386,24 +396,21 @@ static void settle(pv_trace *trace, pv_traced *q, uint64_t now, bool all)
     q->held_count = kept;
 }
 
-/* Pass the entries that the ring has no more, because more than all of it is new. True if there
- * are any: then used entries may be theirs. */
-static bool skip_lost(pv_traced *q, uint16_t avail, uint16_t used)
+/* More is new than the ring has room for. All of it is passed, and what was in flight is not
+ * followed any more: used entries that come later may be theirs, so that until as many are in
+ * flight as are known, nothing is certain. */
+static void split_lapped(pv_traced *q, uint16_t avail, uint16_t used)
 {
-    const uint32_t size = q->queue.ring.size;
     const uint16_t made = (uint16_t)(avail - q->avail), done = (uint16_t)(used - q->used);
 
-    if (made > size) {
-        q->counts.lost += made - size;
-        q->counts.made += made - size;
-        q->order += made - size;
-        q->avail = (uint16_t)(avail - size);
-    }
-    if (done > size) {
-        q->counts.done += done - size;
-        q->used = (uint16_t)(used - size);
-    }
-    return made > size || done > size;
+    forget(q);
+    q->counts.lost += made;
+    q->counts.made += made;
+    q->counts.done += done;
+    q->order += made;
+    q->avail = avail;
+    q->used = used;
+    q->blurred = avail != used;
 }
 
 static bool split_indexes(const pv_traced *q, uint16_t *avail, uint16_t *used)
@@ -423,9 +430,9 @@ static bool split_indexes(const pv_traced *q, uint16_t *avail, uint16_t *used)
 
 static size_t split_step(pv_trace *trace, pv_traced *q, uint64_t now)
 {
+    const uint32_t size = q->queue.ring.size;
     uint16_t avail, used;
     size_t moved;
-    bool skipped;
 
     if (!split_indexes(q, &avail, &used))
         return 0;
@@ -433,13 +440,19 @@ static size_t split_step(pv_trace *trace, pv_traced *q, uint64_t now)
     if (moved == 0 && q->held_count == 0)
         return 0;
     atomic_thread_fence(memory_order_acquire);
-    skipped = skip_lost(q, avail, used);
+    if ((uint16_t)(avail - q->avail) > size || (uint16_t)(used - q->used) > size) {
+        settle(trace, q, now, true);
+        split_lapped(q, avail, used);
+        return moved;
+    }
     name_heads(trace, q, avail);
     settle(trace, q, now, false);
     while (q->used != used)
-        take_used(trace, q, avail, skipped, now);
+        take_used(trace, q, avail, now);
     while (q->avail != avail)
         take_avail(trace, q, now);
+    if (q->counts.depth == (uint16_t)(avail - used))
+        q->blurred = false;
     return moved;
 }
 
@@ -474,8 +487,8 @@ static void split_begin(pv_trace *trace, pv_traced *q, uint64_t now)
  * Driver and device write to the same slots, one after the other, and a slot says by its wrap bits
  * who wrote to it last. The device overwrites the first slot of a chain: what was used before it
  * was seen available has lost its length, and cannot be described. Whose end that was is lost as
- * well: until nothing is in flight, all is uncertain. One thing is not told apart: a used slot that
- * the driver is just writing to, whose bits it writes last. */
+ * well: until nothing is in flight, all is uncertain. Two things are not told apart: a used slot from
+ * one that the driver is just writing to, whose bits it writes last, and two laps from none. */
 
 #define INDIRECT_FEATURE (UINT64_C(1) << 28)
 
@@ -532,31 +545,6 @@ static bool name_ids(const pv_trace *trace, pv_traced *q)
     return false;
 }
 
-/* The slot where the device writes next is used, by a chain that may be known. */
-static bool packed_used(pv_trace *trace, pv_traced *q, uint64_t now, bool all_named)
-{
-    pv_ring_where where;
-    pv_desc desc;
-    pv_flight *f;
-    uint32_t slots;
-
-    if (caught_up(q) || pv_ring_desc(&q->queue, q->used, &desc, &where) != PV_RING_OK ||
-        !pv_packed_used(desc.flags, q->used_wrap))
-        return false;
-    f = desc.id < q->queue.ring.size ? &q->flights[desc.id] : NULL;
-    if (f != NULL && f->state == FLIGHT) {
-        slots = f->slots;
-        complete(trace, q, desc.id, desc.length, now);
-        if (all_named || is_named(trace, f))
-            f->flags |= PV_TRACE_RESULT_UNCERTAIN;
-        emit(trace, q, f, desc.id);
-    } else {
-        slots = used_slots(q, q->used, q->used_wrap, desc.id);
-    }
-    forward(q, &q->used, &q->used_wrap, slots ? slots : 1);
-    return true;
-}
-
 /* The slot where the driver wrote was used before it was seen: its chain is lost. The device may
  * have completed that one or another there, so what follows is not certain. */
 static void packed_late(pv_trace *trace, pv_traced *q, const pv_desc *used, uint64_t now)
@@ -609,6 +597,47 @@ static bool packed_make(pv_trace *trace, pv_traced *q, uint64_t now)
     return true;
 }
 
+/* The request `id`, of those in flight or of those that the driver has made since; or NULL. */
+static pv_flight *packed_flight(pv_trace *trace, pv_traced *q, uint16_t id, uint64_t now)
+{
+    pv_flight *f = id < q->queue.ring.size ? &q->flights[id] : NULL;
+    pv_ring_where where;
+    pv_desc desc;
+
+    for (uint32_t n = 0; f != NULL && f->state != FLIGHT && n < q->queue.ring.size; n++)
+        if (pv_ring_desc(&q->queue, q->avail, &desc, &where) != PV_RING_OK ||
+            !pv_packed_available(desc.flags, q->avail_wrap) || !packed_make(trace, q, now))
+            break;
+    return f != NULL && f->state == FLIGHT ? f : NULL;
+}
+
+/* The slot where the device writes next is used, by a chain that may be known. */
+static bool packed_used(pv_trace *trace, pv_traced *q, uint64_t now, bool all_named)
+{
+    pv_ring_where where;
+    pv_desc desc;
+    pv_flight *f;
+    uint32_t slots;
+
+    if (caught_up(q) || pv_ring_desc(&q->queue, q->used, &desc, &where) != PV_RING_OK ||
+        !pv_packed_used(desc.flags, q->used_wrap))
+        return false;
+    f = packed_flight(trace, q, desc.id, now);
+    if (f != NULL) {
+        slots = f->slots;
+        complete(trace, q, desc.id, desc.length, now);
+        if (all_named || is_named(trace, f))
+            f->flags |= PV_TRACE_RESULT_UNCERTAIN;
+        if (f->made == now && !f->early)
+            f->flags |= PV_TRACE_COMPLETED_FIRST_SEEN | PV_TRACE_CHAIN_UNCERTAIN;
+        emit(trace, q, f, desc.id);
+    } else {
+        slots = used_slots(q, q->used, q->used_wrap, desc.id);
+    }
+    forward(q, &q->used, &q->used_wrap, slots ? slots : 1);
+    return true;
+}
+
 /* Whether slot `at` was last written in the lap of `wrap`. */
 static bool in_lap(const pv_traced *q, uint16_t at, bool wrap)
 {
@@ -643,16 +672,6 @@ static bool packed_find(pv_traced *q)
     q->used = s.used_idx;
     q->used_wrap = s.bits & PV_STATE_USED_WRAP;
     return true;
-}
-
-/* Those in flight are not followed any more. */
-static void forget(pv_traced *q)
-{
-    for (uint32_t id = 0; id < q->queue.ring.size; id++) {
-        q->counts.lost += q->flights[id].state == FLIGHT && !q->flights[id].blind;
-        q->flights[id].state = FREE;
-    }
-    q->counts.depth = 0;
 }
 
 /* The driver has written over what was not seen: as many requests are lost as it can have made in

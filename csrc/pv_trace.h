@@ -75,7 +75,7 @@ typedef struct {
     uint16_t number, avail, used, held_count;
     uint16_t longest;           /* packed: slots that chains take at most */
     bool avail_wrap, used_wrap; /* packed: `avail` and `used` are slots */
-    bool blurred;               /* packed: the borders of chains are not known */
+    bool blurred;               /* used entries may be of requests that are not followed */
     bool recorded;              /* else only counted */
 } pv_traced;
 

@@ -147,6 +147,8 @@ static void drive(world *w)
 
     if (w->free_count == 0 || (w->packed && w->room < 2))
         return;
+    if (w->packed && w->unseen * (w->indirect ? 1 : 2) >= 2 * SIZE - 2)
+        return; /* two laps cannot be told from none */
     id = w->free[w->free_count - 1];
     if (w->stage == 0) {
         put(w, HEADERS + 16 * id, w->number, 8);
@@ -269,7 +271,8 @@ static void look(world *w, bool taken)
     w->now += 10;
     w->blurred |= w->packed && w->unseen >= (w->indirect ? 2 * SIZE : SIZE / 2);
     pv_trace_step(&w->trace, w->now);
-    w->blurred |= w->queue.blurred;
+    /* Chains of several slots are counted as at least so many. */
+    w->blurred |= w->packed && (w->queue.blurred || (!w->indirect && w->queue.counts.lost));
     w->unseen = 0;
     if (taken)
         take(w);
