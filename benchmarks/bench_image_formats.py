@@ -4,7 +4,8 @@
 
 The images are made here: their tables are full of blocks in random order, their data is a hole.
 The sides' extents are brought into one form, and asserted to be equal, behind the clock. QEMU has
-no map of VHDX. dissect.hypervisor looks up block after block, as its reads do.
+no map of VHDX. dissect.hypervisor looks up block after block, as its reads do. All times are
+processor times.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import random
 import struct
 import subprocess
 import tempfile
-import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import Any
 from attrs import frozen
 
 from benchmarks.pairs import Row, Timed, above, alternate, below, told
-from pyvirt.image import FileSource, Flag, Image
+from benchmarks.processor import program, worked
+from pyvirt.image import Extents, FileSource, Flag, Image
 from pyvirt.image.detect import detect
 
 GIB, TIB, MIB = 1 << 30, 1 << 40, 1 << 20
@@ -182,31 +183,32 @@ def joined(blocks: Iterable[tuple[int, int, int]]) -> Placed:
 
 
 def by_pyvirt(big: Big) -> Timed:
-    begun = time.perf_counter()
-    with Image(big.path, big.format) as image:
-        extents = image.extents()
-    took = time.perf_counter() - begun
+    def look() -> Extents:
+        with Image(big.path, big.format) as image:
+            return image.extents()
+
+    took = worked(look)
+    extents = took.result
     rows = zip(extents.start, extents.length, extents.host, extents.flags, strict=True)
-    return Timed(took, joined(row[:3] for row in rows if row[3] & Flag.OFFSET))
+    return Timed(took.seconds, joined(row[:3] for row in rows if row[3] & Flag.OFFSET))
 
 
 def by_qemu(big: Big) -> Timed:
-    words = ["qemu-img", "map", "--output=json", "-f", big.format, str(big.path)]
-    begun = time.perf_counter()
-    said = subprocess.run(words, check=True, capture_output=True).stdout
-    took = time.perf_counter() - begun
-    rows = ((one["start"], one["length"], one["offset"]) for one in json.loads(said) if one["data"])
-    return Timed(took, joined(rows))
+    took = program("qemu-img", "map", "--output=json", "-f", big.format, big.path)
+    said = json.loads(took.result)
+    rows = ((one["start"], one["length"], one["offset"]) for one in said if one["data"])
+    return Timed(took.seconds, joined(rows))
 
 
 def by_dissect(big: Big) -> Timed:
-    with big.path.open("rb") as file:
-        begun = time.perf_counter()
-        find = big.peer(file)
-        places = [find(number) for number in range(big.size // big.block)]
-        took = time.perf_counter() - begun
-    rows = ((n * big.block, big.block, at) for n, at in enumerate(places) if at is not None)
-    return Timed(took, joined(rows))
+    def look() -> list[int | None]:
+        with big.path.open("rb") as file:
+            find = big.peer(file)
+            return [find(number) for number in range(big.size // big.block)]
+
+    took = worked(look)
+    rows = ((n * big.block, big.block, at) for n, at in enumerate(took.result) if at is not None)
+    return Timed(took.seconds, joined(rows))
 
 
 def maps(big: Big, blocks: str) -> Iterator[Row]:
@@ -223,13 +225,12 @@ def maps(big: Big, blocks: str) -> Iterator[Row]:
 
 def fastest(act: Callable[[], object], times: int, rounds: int) -> float:
     """Microseconds of one call, in the fastest round."""
-    best = float("inf")
-    for _ in range(rounds):
-        begun = time.perf_counter()
+
+    def often() -> None:
         for _ in range(times):
             act()
-        best = min(best, (time.perf_counter() - begun) / times * 1e6)
-    return best
+
+    return min(worked(often).seconds / times * 1e6 for _ in range(rounds))
 
 
 def detection(big: Big, rounds: int) -> Row:
