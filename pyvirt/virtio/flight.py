@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pyvirt.virtio.state import InFlight
@@ -30,22 +31,22 @@ def held(
 ) -> InFlight:
     """The heads that are available and not used.
 
-    `avail` and `used` are the heads of the last `size` entries of each ring, oldest first.
+    `avail` and `used` are the heads of the last entries of each ring, oldest first (`windows`).
     Chains complete in any order, and the rings do not say which entry of one belongs to which
-    of the other. A head that was made available once more often than it was used is in flight;
-    one with as many entries is, if its first one was older than the ring. The indexes tell how
-    many there must be: where that leaves no choice, the answer is certain.
+    of the other. Until one of them goes around, counting tells. After that, only of some heads
+    it is sure on which side they are; the indexes tell how many are in flight, and the most
+    likely heads are taken.
     """
     count = (avail_idx - used_idx) & 0xFFFF
     if count > size:
         return InFlight((), count, certain=False)
-    ranked = sorted(_rank(avail, used, size, count).items(), key=lambda one: one[1], reverse=True)
-    chosen = ranked[:count]
-    sure = [head for head, (surplus, *_) in ranked if surplus == 1]
+    whole = avail_idx == len(avail) and used_idx == len(used)
+    ranks = _rank(avail, used, size, count, whole)
+    ranked = sorted(ranks, key=lambda head: ranks[head], reverse=True)[:count]
     last = _last(avail)
-    ids = sorted((head for head, _ in chosen), key=lambda head: last[head])
-    certain = len(sure) == count or (len(ranked) == len(chosen) == count)
-    return InFlight(tuple(ids), count, certain)
+    ranked.sort(key=lambda head: last[head])
+    sure = tuple(head for head in ranked if ranks[head][0])
+    return InFlight(tuple(ranked), count, len(sure) == count, sure)
 
 
 def _last(heads: Sequence[int]) -> dict[int, int]:
@@ -53,28 +54,22 @@ def _last(heads: Sequence[int]) -> dict[int, int]:
 
 
 def _rank(
-    avail: Sequence[int], used: Sequence[int], size: int, count: int
-) -> dict[int, tuple[int, int, int]]:
-    """Of each head that may be in flight: entries in surplus, and how likely it came last.
+    avail: Sequence[int], used: Sequence[int], size: int, count: int, whole: bool
+) -> dict[int, tuple[bool, int, int]]:
+    """Of each head that may be in flight: whether it must be, and how likely it is.
 
-    Entry k of the used ring was written when between k and k + size chains had been made
-    available, most likely `count` more than now.
+    When used entry k was written, more than k and at most k + size chains had been made
+    available: an avail entry behind those is newer. The same goes for the newest used entry
+    that is not seen, if there is one.
     """
-    given, taken = _count(avail), _count(used)
+    given, taken = Counter(avail), Counter(used)
     last_given, last_taken = _last(avail), _last(used)
-    # Both windows end at their index, and those are `count` apart.
-    apart = count + len(used) - len(avail)
+    apart = count + len(used) - len(avail)  # avail entry i and used entry i, in indexes
     ranks = {}
     for head, times in given.items():
-        surplus = times - taken.get(head, 0)
-        gap = last_given[head] + apart - last_taken.get(head, -size)
-        if surplus >= 0:
-            ranks[head] = (min(surplus, 1), gap, last_given[head])
+        surplus = times - taken[head]
+        gap = last_given[head] + apart - last_taken.get(head, -1)
+        if (gap <= 0 and head in taken) or (whole and surplus <= 0):
+            continue  # used after it was last made available
+        ranks[head] = (whole or gap >= size, min(surplus, 1), gap)
     return ranks
-
-
-def _count(heads: Sequence[int]) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for head in heads:
-        counts[head] = counts.get(head, 0) + 1
-    return counts

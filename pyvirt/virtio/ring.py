@@ -83,7 +83,7 @@ class Ring:
         found = held(self.size, state.avail_idx, state.used_idx,
                      *windows(avail, used, state.avail_idx, state.used_idx))  # fmt: skip
         certain = found.certain and not moved and state.consistent
-        return InFlight(found.ids, found.count, certain)
+        return InFlight(found.ids, found.count, certain, () if moved else found.sure)
 
     def _packed_flight(self, state: RingState, desc: bytes, moved: bool) -> InFlight:
         """By the slots between device and driver, which hold what the driver wrote there.
@@ -99,7 +99,7 @@ class Ring:
             ids.append(pairs[2 * slot])
             slot, left = (slot + 1) % self.size, left - slots
         certain = state.certain and not moved and len(ids) < 2
-        return InFlight(tuple(ids), state.in_flight, certain)
+        return InFlight(tuple(ids), state.in_flight, certain, tuple(ids) if certain else ())
 
     def avail(self) -> tuple[int, ...]:
         """The heads in the avail ring of a split ring, slot by slot."""

@@ -145,6 +145,7 @@ class Chain(Sequence[Descriptor]):
     __slots__ = ("_descs", "_length", "id", "readable", "slots", "writable")
 
     def __init__(self, record: bytes, descs: bytes | memoryview) -> None:
+        length: int
         self.readable, self.writable, length, self.slots, self.id, _, _ = _CHAIN.unpack(record)
         self._length, self._descs = length, descs
 
@@ -189,12 +190,14 @@ class InFlight:
 
     `count` is how many there are by the indexes (packed: slots), which can be more: a chain that
     the device took long ago may have left the rings. `certain` is False where other chains could
-    be meant as well, or where the ring moved while it was copied.
+    be meant as well, or where the ring moved while it was copied. Of `sure` it is known all the
+    same, if it did not move.
     """
 
     ids: tuple[int, ...]
     count: int
     certain: bool = True
+    sure: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
