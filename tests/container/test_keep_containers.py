@@ -72,7 +72,7 @@ def upper(kept: Kept) -> Path:
 
 def content(kept: Kept) -> dict[str, tuple[int, int, bytes]]:
     """The container's files as it sees them."""
-    from pyvirt.running.kept.merged import merged
+    from pyvirt.running.rootfs.merged import merged
 
     tree = kept.tree
     found = {}

@@ -26,7 +26,7 @@ from pyvirt.rootfs import (
     Tarball,
 )
 from pyvirt.rootfs.mirrors import sources
-from pyvirt.running.rootfs import Prepared, copying, prepare
+from pyvirt.running.rootfs import Prepared, copying, prepare, require
 from pyvirt.running.rootfs.watch import Watch
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
@@ -170,6 +170,28 @@ def test_images_are_mounted_by_liblxc(tmp_path: Path, place: Path) -> None:
     assert prepare(LoopImage(ext4, readonly=True), place).options == ("ro",)
     with pytest.raises(UnsupportedError):
         prepare(LoopImage(ext4), place, idmap=MAP)
+
+
+@root
+def test_a_root_without_its_init_is_told(tmp_path: Path, place: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "usr/lib").mkdir(parents=True)
+    (tree / "sbin").symlink_to("/usr/bin")
+    for rootfs in (Directory(tree), Overlay(tree)):
+        (place / str(rootfs)[:3]).mkdir()
+        prepared = prepare(rootfs, place / str(rootfs)[:3])
+        with pytest.raises(RootFSError) as caught:
+            require(prepared, "/sbin/init")
+        assert caught.value.reason == "has no /sbin/init; name a command, or another init"
+    (tree / "usr/bin").mkdir()
+    (tree / "usr/bin/init").symlink_to("../lib/init")
+    with pytest.raises(RootFSError):
+        require(prepared, "/sbin/init")
+    (tree / "usr/lib/init").touch()
+    require(prepare(Directory(tree), place), "/sbin/init")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RootFSError, match="has no /init; it is empty"):
+        require(prepare(Directory(tmp_path / "empty"), place), "/init")
 
 
 STANZA = """
