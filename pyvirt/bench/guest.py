@@ -189,6 +189,11 @@ class BenchGuest:
         # Documentation/block/stat.rst: reads at 0, writes at 4, sectors of 512 bytes.
         return words[0] + words[4], 512 * (words[2] + words[6])
 
+    def packets(self, card: str) -> int:
+        """Packets that the card was given or gave, as the guest's kernel counts them."""
+        place = f"/sys/class/net/{card}/statistics"
+        return sum(map(int, self._said(f"cat {place}/tx_packets {place}/rx_packets").split()))
+
     @property
     def others(self) -> frozenset[str]:
         """The virtio devices that are no part of any measurement: the agent's channel."""

@@ -79,7 +79,8 @@ def _of_disk(guest: BenchGuest, point: DiskPoint, found: Found, limit: float) ->
             after = guest.requests(found.name)
             return after[0] - before[0], after[1] - before[1]
 
-        return list(_disk_costs(*_difference(guest, found, counted, shorter, longer)))
+        taken = _difference(guest, found, counted, shorter, longer)
+        return list(_costs(*taken, request="request"))
 
     return Visit(run, count, told)
 
@@ -94,6 +95,7 @@ def _difference(
     """What the longer run took more than the shorter: accesses, interrupts, requests, bytes."""
     where, lines = guest.registers(found), guest.interrupt_lines(found)
     taken = []
+    work(shorter)  # what happens the first time only is in neither
     for length in (shorter, longer):
         before = counts.interrupts(guest.interrupts(), lines)
         with guest.traced() as traced:
@@ -105,17 +107,20 @@ def _difference(
     return many - few, interrupts, requests, moved
 
 
-def _disk_costs(
-    counted: Counted, interrupts: int, requests: int, moved: int
+def _costs(
+    counted: Counted, interrupts: int, requests: int, moved: int, request: str
 ) -> Iterator[Figure]:
-    """Requests are those that the guest's kernel sent, after it merged them."""
+    """Of each request and each MiB, as the guest's kernel gave them to the device.
+
+    That merges requests before, and makes one packet of many that the card shall cut.
+    """
     costs = {
         "accesses": counted.accesses,
         "notifications": counted.notifications,
         "interrupts": interrupts,
     }
     for name, cost in costs.items():
-        yield Figure(f"{name}-per-request", cost / max(requests, 1), "1")
+        yield Figure(f"{name}-per-{request}", cost / max(requests, 1), "1")
     for name, cost in costs.items():
         yield Figure(f"{name}-per-MiB", cost * _MIB / max(moved, 1), "1")
 
@@ -161,21 +166,12 @@ def _of_card(
         work = point.workload
 
         def moved(size: int) -> tuple[int, int]:
+            before = guest.packets(card.name)
             report = guest.report(work.argv(link.server, end.port, size), work.seconds + limit)
-            return 0, iperf.transferred(report)
+            return guest.packets(card.name) - before, iperf.transferred(report)
 
-        counted, interrupts, _requests, bytes_ = _difference(
-            guest, card, moved, TRANSFER, TRANSFER * TIMES
-        )
-        costs = {
-            "accesses": counted.accesses,
-            "notifications": counted.notifications,
-            "interrupts": interrupts,
-        }
-        return [
-            Figure(f"{name}-per-MiB", cost * _MIB / max(bytes_, 1), "1")
-            for name, cost in costs.items()
-        ]
+        taken = _difference(guest, card, moved, TRANSFER, TRANSFER * TIMES)
+        return list(_costs(*taken, request="packet"))
 
     return Visit(run, count, told)
 
