@@ -10,43 +10,62 @@ from pyvirt.errors import ImageError
 
 
 def raw_deflate(data: bytes, size: int) -> bytes:
-    """A deflate stream without header; what follows it is ignored."""
-    return _inflate(zlib.decompressobj(-15), data, size)
+    """A deflate stream without header, of which the block is the beginning, as in QEMU."""
+    try:
+        return _enough(zlib.decompressobj(-15).decompress(data, size), size)
+    except zlib.error as error:
+        raise _damaged(error) from error
 
 
-def zlib_stream(data: bytes, size: int) -> bytes:
-    """A deflate stream with zlib's header; what follows it is ignored."""
-    return _inflate(zlib.decompressobj(), data, size)
+def zlib_stream(data: bytes, size: int, least: int | None = None) -> bytes:
+    """A deflate stream with zlib's header and checksum: `size` bytes, or at `least` so many."""
+    stream = zlib.decompressobj()
+    try:
+        content = stream.decompress(data, size)
+        more = b"" if stream.eof else stream.decompress(stream.unconsumed_tail, 1)
+    except zlib.error as error:
+        raise _damaged(error) from error
+    return _whole(content, more, stream.eof, size if least is None else least)
 
 
 def bzip2_stream(data: bytes, size: int) -> bytes:
-    """A bzip2 stream."""
+    """A bzip2 stream, with its checksums."""
+    stream = bz2.BZ2Decompressor()
     try:
-        return _whole(bz2.BZ2Decompressor().decompress(data, size), size)
-    except (OSError, ValueError) as error:
-        raise ImageError("block", f"cannot be unpacked: {error}") from error
+        content = stream.decompress(data, size)
+        more = b"" if stream.eof or stream.needs_input else stream.decompress(b"", 1)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(error) from error
+    return _whole(content, more, stream.eof, size)
 
 
-def _inflate(stream: zlib._Decompress, data: bytes, size: int) -> bytes:
+def xz_stream(data: bytes, size: int) -> bytes:
+    """An xz stream, with its checksums, in at most 256 MiB of memory."""
     try:
-        return _whole(stream.decompress(data, size), size)
-    except zlib.error as error:
-        raise ImageError("block", f"cannot be unpacked: {error}") from error
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=256 << 20)
+        content = stream.decompress(data, size)
+        more = b"" if stream.eof or stream.needs_input else stream.decompress(b"", 1)
+    except (lzma.LZMAError, EOFError) as error:
+        raise _damaged(error) from error
+    return _whole(content, more, stream.eof, size)
 
 
-def _whole(content: bytes, size: int) -> bytes:
+def _whole(content: bytes, more: bytes, ended: bool, least: int) -> bytes:
+    """The content of a stream that had to end with it: else nobody has seen its checksum."""
+    _enough(content, least)
+    if more or not ended:
+        raise ImageError("block", "cannot be unpacked: its stream does not end with it")
+    return content
+
+
+def _enough(content: bytes, size: int) -> bytes:
     if len(content) < size:
         raise ImageError("block", "is too short", found=len(content), expected=size)
     return content
 
 
-def xz_stream(data: bytes, size: int) -> bytes:
-    """An xz stream, in at most 256 MiB of memory."""
-    try:
-        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=256 << 20)
-        return _whole(stream.decompress(data, size), size)
-    except (lzma.LZMAError, EOFError) as error:
-        raise ImageError("block", f"cannot be unpacked: {error}") from error
+def _damaged(error: Exception) -> ImageError:
+    return ImageError("block", f"cannot be unpacked: {error}")
 
 
 def adc(data: bytes, size: int) -> bytes:
@@ -72,4 +91,4 @@ def adc(data: bytes, size: int) -> bytes:
         piece = out[-back:][:count]
         out += (piece * (count // len(piece) + 1))[:count]
         at += 3 if wide else 2
-    return _whole(bytes(out[:size]), size)
+    return _enough(bytes(out[:size]), size)

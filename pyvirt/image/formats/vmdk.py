@@ -155,7 +155,8 @@ class VmdkLayer:
         whole = min(size, (header.capacity - first) * SECTOR)
         if len(data) < MARKER or whole <= 0 or stored > len(data) - MARKER:
             raise ImageError(self.name, "has a wrong grain marker", format="vmdk", found=first)
-        return zlib_stream(data[MARKER : MARKER + stored], whole).ljust(size, b"\0")
+        grain = zlib_stream(data[MARKER : MARKER + stored], size, whole)
+        return grain.ljust(size, b"\0")
 
     @property
     def identity(self) -> str | None:

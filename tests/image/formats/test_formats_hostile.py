@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import hashlib
+import lzma
 import random
 import struct
 import zlib
@@ -245,11 +247,22 @@ def test_a_log_that_is_all_headers_is_refused() -> None:
         layer_of(BytesSource(bytes(image)), "vhdx")
 
 
-def test_a_bomb_unpacks_to_its_block_only() -> None:
-    bomb = zlib.compress(bytes(100 << 20))
-    content = build.dmg([("zlib", bytes(512))])
-    layer = layer_of(BytesSource(content), "dmg")
-    assert layer.inflate(bomb, 512) == bytes(512)
+@pytest.mark.parametrize("kind", ["zlib", "bzip2", "lzma"])
+def test_a_bomb_or_a_wrong_checksum_is_no_block(kind: str) -> None:
+    """As in QEMU, a stream must end with its block; its checksum stands at its end."""
+    pack = {"zlib": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}[kind]
+    layer = layer_of(BytesSource(build.dmg([(kind, TEXT)])), "dmg")
+    assert layer.inflate(pack(TEXT), len(TEXT)) == TEXT
+    with pytest.raises(PyvirtError, match="its stream does not end with it"):
+        layer.inflate(pack(bytes(100 << 20)), 512)
+    with pytest.raises(PyvirtError, match="is too short"):
+        layer.inflate(pack(TEXT), len(TEXT) + 1)
+    whole = pack(TEXT)
+    for at in range(len(whole) - 4, len(whole) - 1):
+        broken = bytearray(whole)
+        broken[at] ^= 1
+        with pytest.raises(PyvirtError, match="cannot be unpacked"):
+            layer.inflate(bytes(broken), len(TEXT))
 
 
 def test_a_disk_of_two_to_the_63_is_refused_or_mapped() -> None:
