@@ -8,7 +8,7 @@ Reads and writes stand with offset and length, flushes as "sync", discards and s
 "trim", a line for each of their ranges (fio 3.33 and older leave these out of a replay, saying
 "bad ddir"). Zeroes are written by fio as data: "write". What else a guest
 asks of a disk (its name, its capacity) is no I/O of fio and is left out, and so is what could
-not be decoded.
+not be decoded. What the trace lost is not there, and what is uncertain is: see `Trace.lost`.
 """
 
 from __future__ import annotations

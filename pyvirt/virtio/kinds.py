@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 VERSION_1 = 1 << 32
 _CTRL_VQ, _MQ = 1 << 17, 1 << 22
 
@@ -30,6 +32,7 @@ _FIXED = {
 }
 
 
+@lru_cache(maxsize=256)
 def kind_of(device: str) -> str:
     """The plain name of a kind of device: "virtio-blk" of "vhost-user-blk-pci" too."""
     for transport in _TRANSPORTS:

@@ -12,7 +12,7 @@ from pyvirt.errors import SpecError
 from pyvirt.virtio.captured import Captured
 from pyvirt.virtio.merged import merged_buffers
 from pyvirt.virtio.quantities import duration
-from pyvirt.virtio.records import COLUMNS, RECORD, Flag, Lost, TracedQueue
+from pyvirt.virtio.records import COLUMNS, NAMES, RECORD, Lost, TracedQueue
 from pyvirt.virtio.requests import Request, Seen, decoded
 from pyvirt.virtio.requests.net import continuation
 from pyvirt.virtio.statistics import Statistics, statistics
@@ -21,6 +21,9 @@ Buffer = bytes | bytearray | memoryview
 Path = str | os.PathLike[str]
 
 _NOTHING = Lost()
+#: Requests that are drawn unasked, in about a second.
+_AT_ONCE = 100_000
+_QUEUE = NAMES.index("queue")
 
 
 class Trace(Sequence[Request]):
@@ -111,29 +114,35 @@ class Trace(Sequence[Request]):
 
     def captured(self, place: int) -> Captured:
         """The bytes of the request at a place."""
-        (_, done, _, at, readable, writable, written, out, into, *_, tail) = self._fields(place)
+        return self._captured(self._fields(place))
+
+    def seen(self, place: int) -> Seen:
+        """When the request at a place was seen."""
+        return self._seen(self._fields(place))
+
+    def _fields(self, place: int) -> tuple[int, ...]:
+        return RECORD.unpack_from(self.records, place * RECORD.size)
+
+    def _captured(self, fields: tuple[int, ...]) -> Captured:
+        _, done, _, at, readable, writable, written, out, into, *_, tail = fields
+        middle = at + out
         return Captured(
-            bytes(self.payload[at : at + out]),
+            bytes(self.payload[at:middle]),
             readable,
-            bytes(self.payload[at + out : at + out + into]),
+            bytes(self.payload[middle : middle + into]),
             writable,
             written if done else None,
             tail if done else None,
         )
 
-    def seen(self, place: int) -> Seen:
-        """When the request at a place was seen."""
-        made, done, order, *_, head, depth, flags, descriptors, _ = self._fields(place)
-        return Seen(
-            made, done or None, self.started, depth, order, head, descriptors, Flag(flags)
-        )  # fmt: skip
-
-    def _fields(self, place: int) -> tuple[int, ...]:
-        return RECORD.unpack_from(self.records, place * RECORD.size)
+    def _seen(self, fields: tuple[int, ...]) -> Seen:
+        made, done, order, *_, head, depth, flags, descriptors, _ = fields
+        return Seen(made, done or None, self.started, depth, order, head, descriptors, flags)
 
     def _request(self, place: int) -> Request:
+        fields = self._fields(place)
         make = continuation if place in self.continued else decoded
-        return make(self.queue_of(place), self.captured(place), self.seen(place))
+        return make(self.queues[fields[_QUEUE]], self._captured(fields), self._seen(fields))
 
     def filter(
         self,
@@ -275,7 +284,8 @@ class Trace(Sequence[Request]):
         return f"<Trace: {len(self)} requests of {named or 'nothing'} in {seconds}, {self.lost}>"
 
     def _repr_html_(self) -> str:
-        return html.text(repr(self)) + self.statistics()._repr_html_() + self.svg()
+        picture = self.svg() if len(self) <= _AT_ONCE else html.text("Call svg() for a picture.")
+        return html.text(repr(self)) + self.statistics()._repr_html_() + picture
 
 
 def _facts(trace: Trace) -> tuple[object, ...]:

@@ -59,9 +59,24 @@ def test_each_request_is_where_it_belongs() -> None:
     assert highs[1] < lows[1], "and so is more data"
 
 
-def test_a_million_requests_are_no_larger() -> None:
+def test_the_picture_of_many_requests_stays_small() -> None:
     many = trace([read(0, 4096, at * 1000, at % 977) for at in range(20_000)], [DISK])
     assert len(many.svg()) < 1_000_000
+
+
+def test_a_picture_can_be_a_png() -> None:
+    pytest.importorskip("cairosvg")
+    data = trace([read(0, 4096, 1, MS)], [DISK]).png()
+    assert data.startswith(b"\x89PNG")
+    assert int.from_bytes(data[16:20], "big") == 1720, "two pixels for each"
+
+
+def test_a_notebook_shows_figures_and_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = trace([read(0, 4096, 1, MS)], [DISK])
+    assert "<svg" in found._repr_html_()
+    assert "disk0 request0" in found._repr_html_()
+    monkeypatch.setattr("pyvirt.virtio.trace._AT_ONCE", 0)
+    assert "<svg" not in found._repr_html_()
 
 
 def test_an_empty_trace_is_a_picture() -> None:

@@ -24,6 +24,7 @@ class Seen:
     order: int = 0
     head: int = 0
     descriptors: int = 0
+    #: `Flag`
     flags: int = 0
 
 
