@@ -21,6 +21,7 @@ _SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
 _ORDER = 0x1A2B3C4D
 _ETHERNET = 1
 _NANOSECONDS = bytes([9])  # a timestamp counts 10**-9 s
+_LONGEST = (1 << 32) - 1  # what the format can say of a frame
 _RECEIVED, _SENT = 1, 2  # as the guest's card sees it
 
 # Options: of any block, of interfaces, of packets, of statistics.
@@ -69,6 +70,7 @@ def _packets(trace: Trace, cards: Sequence[str]) -> tuple[list[Packet], dict[str
 def _packet(trace: Trace, place: int, first: NetFrame, interface: int) -> Packet:
     places = (place, *trace.merged.get(place, ()))
     data, length = joined([first, *(trace[other] for other in places[1:])])
+    length = min(length, _LONGEST)
     if first.operation == "transmit":
         return Packet(trace.realtime + trace.columns["made"][place], interface, _SENT, data, length)
     done = max(trace.columns["done"][other] for other in places)

@@ -21,6 +21,8 @@ Buffer = bytes | bytearray | memoryview
 Path = str | os.PathLike[str]
 
 _NOTHING = Lost()
+#: What data frames can hold, as ns since 1970.
+_LATEST = (1 << 63) - 1
 #: Requests that are drawn unasked, in about a second.
 _AT_ONCE = 100_000
 _QUEUE = NAMES.index("queue")
@@ -63,6 +65,9 @@ class Trace(Sequence[Request]):
             return
         if (last := max(columns["queue"])) >= len(self.queues):
             raise SpecError("records", f"must name one of {len(self.queues)} queues", last)
+        latest = self.realtime + max(self.ended, max(columns["made"]), max(columns["done"]))
+        if latest > _LATEST:
+            raise SpecError("records", "must have times before the year 2262", latest)
         parts = zip(columns["payload"], columns["snapped_readable"], columns["snapped_writable"],
                     strict=True)  # fmt: skip
         if (end := max(map(sum, parts))) > len(self.payload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 from pathlib import Path
@@ -141,6 +142,7 @@ def test_columns_are_arrays_without_a_copy() -> None:
     [
         (bytes(63), 63, "must be whole records of 64 bytes"),
         (RECORD.pack(*[0] * 9, 2, *[0] * 5), 2, "must name one of 1 queues"),
+        (RECORD.pack(1 << 63, *[0] * 14), 1 << 63, "must have times before the year 2262"),
         (RECORD.pack(0, 0, 0, 8, 9, 9, 0, 9, 9, *[0] * 6), 26, "must lie in 20 bytes of payload"),
     ],
 )
@@ -244,6 +246,8 @@ def test_a_damaged_file_is_a_trace_or_an_error(changes: list[tuple[int, int]]) -
     assert all(map(repr, found))
     assert found.statistics()
     assert found.svg()
+    assert found.pcapng(io.BytesIO()) <= len(found)
+    assert found.iolog(io.BytesIO(), name="disk") >= 0
 
 
 def _saved() -> bytes:
