@@ -42,9 +42,7 @@ class Iperf:
     )
     streams: int = field(default=1, validator=fields.between(1, 128), kw_only=True)
     zero_copy: bool = field(default=False, validator=fields.kind(bool), kw_only=True)
-    rate: int = field(
-        default=0, converter=fields.to_size, validator=fields.between(0, 2**63 - 1), kw_only=True
-    )
+    rate: int = field(default=0, validator=fields.between(0, 2**63 - 1), kw_only=True)
     mss: int = field(default=0, validator=fields.between(0, 65000), kw_only=True)
     runtime: int = field(default=1, validator=fields.between(1, 86400), kw_only=True)
     name: str = field(default="", validator=fields.text, kw_only=True)

@@ -145,7 +145,7 @@ def full(rounds: int = 7, backend: str = "tap") -> Matrix:
         Iperf("send", zero_copy=True),
         Iperf("send", streams=4),
         Iperf("send", "udp", length=1448),
-        Iperf("receive", "udp", length=1448, rate="300M"),
+        Iperf("receive", "udp", length=1448, rate=300_000_000),
         Iperf("send", "udp", length=64),
         RoundTrip(),
         RoundTrip(protocol="udp"),
