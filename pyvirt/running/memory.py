@@ -74,34 +74,35 @@ def mappings(pid: int) -> list[Mapping]:
 def derive(engine: Engine) -> Act[tuple[Piece, ...]]:
     """The pieces of memory that the guest started with: where they are, and in which files.
 
+    From 768 KiB to 1 MiB that is the RAM which firmware copies itself to, even before it has.
+
     QEMU itself is asked where an address lies (``gpa2hva``), so that this knows nothing of
     machine types, of ``max-ram-below-4g`` and of the order of NUMA nodes.
     """
     known = mappings(engine.pid)
-    low = yield from _run(engine, known, 0, HIGH)
-    high = yield from _run(engine, known, HIGH, None)
-    total = sum(piece.size for piece in (*low, *high))
-    summary = yield Command("query-memory-size-summary")
-    if total != summary["base-memory"]:
+    base = (yield Command("query-memory-size-summary"))["base-memory"]
+    low = yield from _run(engine, known, 0, min(base, HIGH))
+    rest = base - sum(piece.size for piece in low)
+    high = yield from _run(engine, known, HIGH, HIGH + rest)
+    missing = rest - sum(piece.size for piece in high)
+    if missing:
         raise UnsupportedError(
-            f"reading all of {summary['base-memory']} bytes of guest memory", "this machine",
-            f"it has {total} bytes of them where pyvirt looks",
-        )  # fmt: skip
+            f"reading all {base} bytes of guest memory",
+            "this machine",
+            f"{missing} of them are not where pyvirt looks",
+        )
     return tuple((yield from _without_vga(low))) + tuple(high)
 
 
-def _run(engine: Engine, known: Sequence[Mapping], guest: int, limit: int | None
-) -> Act[list[Piece]]:  # fmt: skip
+def _run(engine: Engine, known: Sequence[Mapping], guest: int, limit: int) -> Act[list[Piece]]:
     """Adjacent pieces from `guest` on."""
     pieces: list[Piece] = []
-    while limit is None or guest < limit:
+    while guest < limit:
         at = yield from place(guest)
         if at is None:
             break
         mapping = _mapping(engine, known, at, "memory")
-        size = mapping.end - at.host
-        if limit is not None:
-            size = yield from _cut(at, min(size, limit - guest))
+        size = yield from _cut(at, min(mapping.end - at.host, limit - guest))
         pieces.append(_piece(mapping, at, size))
         guest += size
     return pieces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_search_finds_every_match_whatever_the_regions(
     data: bytes, cuts: set[int], chunk: int, needle: bytes
 ) -> None:
     places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    parts = {a: data[a:b] for a, b in zip(places, places[1:], strict=False)}
+    parts = {a: data[a:b] for a, b in pairwise(places)}
     before, memory.CHUNK = memory.CHUNK, chunk
     try:
         found = list(GuestMemory(parts).search(needle))
