@@ -20,6 +20,7 @@ from pyvirt.cli.output import TRACEBACK, Output, sentence
 COMMANDS = {
     "run": "Run COMMAND in a fresh guest, or open a terminal in it.",
     "command-line": "Print the command line that QEMU would be given; nothing is started.",
+    "container": "Make containers, run in them, keep them.",
     "image": "Look into disk images, make them, change them.",
     "doctor": "Say what this host has for guests, and how to get what it lacks.",
     "qmp": "Talk to the QEMU that listens at SOCKET: one COMMAND, or a shell.",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pyvirt.errors import PyvirtError
+from pyvirt.errors import PyvirtError, shown
 
 #: The variable that asks for tracebacks of what nobody expected.
 TRACEBACK = "PYVIRT_TRACEBACK"
@@ -52,6 +52,7 @@ def sentence(error: BaseException) -> str:
     words = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OSError) and error.strerror and not isinstance(error, PyvirtError):
         words = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    words = shown(words)  # A file may be called anything, and so may what is inside of it.
     if isinstance(error, PyvirtError | OSError | click.ClickException) and words:
         return words
     kind = type(error).__name__

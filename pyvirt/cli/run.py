@@ -86,7 +86,7 @@ def command(
     if console and (output.json or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise click.UsageError("--console needs a terminal, and no --json.")
     vm = _with_monitor(vm_of(file, given), qmp)
-    task = Task(words, env=_variables(env), cwd=cwd, user=user, timeout=timeout)
+    task = Task(words, env=variables(env), cwd=cwd, user=user, timeout=timeout)
     with Progress() as progress:
         began = time.monotonic()
         progress(f"starting {vm.name}")
@@ -108,7 +108,8 @@ def _with_monitor(vm: VM, path: str | None) -> VM:
     return attrs.evolve(vm, arguments=(*vm.arguments, *more))
 
 
-def _variables(words: Sequence[str]) -> dict[str, str] | None:
+def variables(words: Sequence[str]) -> dict[str, str] | None:
+    """What ``--env`` said, again and again."""
     for word in words:
         if "=" not in word:
             raise click.UsageError(f"--env wants NAME=VALUE, got {word!r}.")
@@ -124,7 +125,7 @@ def _console(running: RunningVM, task: Task, progress: Progress) -> int:
         return 0
     running.wait_for(agent=True)
     progress.clear()
-    return _code(terminal.guest(running, task))
+    return code(terminal.guest(running, task))
 
 
 def _run(running: RunningVM, task: Task, output: Output, booted: float) -> int:
@@ -132,7 +133,7 @@ def _run(running: RunningVM, task: Task, output: Output, booted: float) -> int:
     from pyvirt.cli.stream import Kept, Through, stream
 
     if not output.json:
-        return _code(stream(running, task, Through(1), Through(2)))
+        return code(stream(running, task, Through(1), Through(2)))
     out, err = Kept(), Kept()
     end = stream(running, task, out, err)
     output.document(
@@ -140,8 +141,8 @@ def _run(running: RunningVM, task: Task, output: Output, booted: float) -> int:
             "command": task.command if isinstance(task.command, str) else list(task.command),
             "exit_code": end.exit_code,
             "signal": end.signal,
-            **_text("stdout", out.data),
-            **_text("stderr", err.data),
+            **text("stdout", out.data),
+            **text("stderr", err.data),
             "cut": out.cut or err.cut,
             "duration": end.duration,
             "ready_after": booted,
@@ -152,14 +153,15 @@ def _run(running: RunningVM, task: Task, output: Output, booted: float) -> int:
             "qemu": running.capabilities.name,
         }
     )
-    return _code(end)
+    return code(end)
 
 
-def _code(end: Exit) -> int:
+def code(end: Exit) -> int:
+    """The exit code with which pyvirt tells how a command ended."""
     return 128 + (end.signal or 0) if end.exit_code is None else end.exit_code
 
 
-def _text(name: str, data: bytes | bytearray) -> dict[str, str]:
+def text(name: str, data: bytes | bytearray) -> dict[str, str]:
     """Output as text; where that loses something, in base64 too."""
     text = data.decode("utf-8", "replace")
     if text.encode() == data:

@@ -15,6 +15,7 @@ from pyvirt.guest.carrier import LIMIT
 if TYPE_CHECKING:
     from pyvirt.cli.run import Task
     from pyvirt.guest.process import Exit, GuestProcess, Reader
+    from pyvirt.running.lxc.container import RunningContainer
     from pyvirt.running.vm import RunningVM
 
 _PIECE = 64 << 10
@@ -48,7 +49,7 @@ class Kept:
         self.data += data[: self._limit - len(self.data)]
 
 
-def stream(running: RunningVM, task: Task, out: Sink, err: Sink) -> Exit:
+def stream(running: RunningVM | RunningContainer, task: Task, out: Sink, err: Sink) -> Exit:
     """Run `task` to its end while input and output flow; it is ended when nobody reads."""
     with running.spawn(task.command, env=task.env, cwd=task.cwd, user=task.user) as process:
         pumps = [_pump(process.stdout, out, process), _pump(process.stderr, err, process)]

@@ -18,6 +18,7 @@ from pyvirt.cli.stream import in_thread
 if TYPE_CHECKING:
     from pyvirt.cli.run import Task
     from pyvirt.guest.process import Exit, GuestProcess
+    from pyvirt.running.lxc.container import RunningContainer
     from pyvirt.running.vm import RunningVM
 
 #: What leaves a serial console: Ctrl-].
@@ -38,7 +39,7 @@ def raw(fd: int = 0) -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSAFLUSH, before)
 
 
-def guest(running: RunningVM, task: Task) -> Exit:
+def guest(running: RunningVM | RunningContainer, task: Task) -> Exit:
     """Run `task` on a terminal in the guest that is this terminal."""
     env = {"TERM": os.environ.get("TERM", "linux"), **(task.env or {})}
     process = running.spawn(task.command, env=env, cwd=task.cwd, user=task.user, pty=True)

@@ -106,9 +106,10 @@ def amend(
 def recover(output: Output, file: str, format: str) -> None:
     """Finish a change of FILE that was cut short; every other change does it as well."""
     from pyvirt import image
+    from pyvirt.errors import shown
 
     found = image.recover(file, format)
     if output.json:
         output.document({"path": file, "recovered": found})
     else:
-        click.echo(f"{file}: {'finished' if found else 'nothing was cut short'}")
+        click.echo(f"{shown(file)}: {'finished' if found else 'nothing was cut short'}")

@@ -52,7 +52,7 @@ def check(output: Output, file: str, **how: Any) -> int:
         except UnsupportedError as error:
             output.fault(error)
             if not output.json:
-                click.echo(f"pyvirt: {error}", err=True)
+                click.echo(f"pyvirt: {shown(error)}", err=True)
             return NO_CHECK
     if output.json:
         output.document({"path": file, "exit_code": result.exit_code, **plain(result),
@@ -154,6 +154,7 @@ def inspect(output: Output, file: str, format: str | None, accept: tuple[str, ..
 
     FILE "-" is standard input. Exit codes: 0 it is safe, 1 it is not.
     """
+    from pyvirt.errors import shown
     from pyvirt.image import inspect_untrusted
 
     try:
@@ -163,7 +164,7 @@ def inspect(output: Output, file: str, format: str | None, accept: tuple[str, ..
     if output.json:
         output.document({"path": file, "safe": verdict.safe, **plain(verdict)})
     else:
-        where = "standard input" if file == "-" else file
+        where = "standard input" if file == "-" else shown(file)
         click.echo(f"{where}: {'safe' if verdict.safe else 'not safe'} as {verdict.format}")
         for reason in verdict.reasons:
             click.echo(f"  {shown_reason(reason)}")

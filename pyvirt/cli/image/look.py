@@ -151,9 +151,11 @@ def map_(
 
 
 def _draw(path: str, picture: bytes) -> None:
+    from pyvirt.errors import shown
+
     with open(path, "wb") as file:
         file.write(picture)
-    click.echo(f"{path}: {size(len(picture))}")
+    click.echo(f"{shown(path)}: {size(len(picture))}")
 
 
 def _print(extents: Extents) -> None:

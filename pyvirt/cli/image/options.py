@@ -120,11 +120,13 @@ def amend_options(format: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 def said(output: Output, written: Written) -> None:
     """An image that was made or changed, for people or programs."""
+    from pyvirt.errors import shown
+
     if output.json:
         output.document({**attrs.asdict(written), "path": str(written.path)})
     else:
         click.echo(
-            f"{written.path}: {written.format}, {size(written.size)} "
+            f"{shown(written.path)}: {written.format}, {size(written.size)} "
             f"({size(written.allocated)} on the host)"
         )
 

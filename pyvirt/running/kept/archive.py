@@ -28,11 +28,11 @@ from pyvirt.rootfs.archives import ENTRIES
 from pyvirt.rootfs.layer import Allowance, Entries, Owners
 from pyvirt.rootfs.packing import packed
 from pyvirt.running.keeper import forget, keep
-from pyvirt.running.rootfs.merged import merged
 from pyvirt.running.kept.pack import tree_entries
 from pyvirt.running.rootfs.extract import Extraction, Rules
 from pyvirt.running.rootfs.images import tar_pieces
 from pyvirt.running.rootfs.making import FULL
+from pyvirt.running.rootfs.merged import merged
 from pyvirt.running.rootfs.stream import Reader
 from pyvirt.running.rootfs.watch import Watch
 from pyvirt.running.tools.draft import beside

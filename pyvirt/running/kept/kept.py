@@ -28,6 +28,7 @@ from pyvirt.running.rootfs.watch import Cancel, Progress, Watch
 
 if TYPE_CHECKING:
     from pyvirt.running.lxc.container import RunningContainer
+    from pyvirt.running.lxc.exit import ContainerExit
 
 #: Seconds that somebody else may work on the container before an act gives up.
 PATIENCE = 30.0
@@ -136,6 +137,25 @@ class Kept:
             return RunningContainer.start(
                 container, timeout=timeout, progress=progress, detach=detach, store=self.store
             )
+
+    def stop(self, *, timeout: float = PATIENCE) -> ContainerExit | None:
+        """End it, if it runs: asked first, and killed after *timeout* seconds. How it ended."""
+        running = self.running()
+        if running is None:
+            return None
+        try:
+            return running.shutdown(timeout=timeout)
+        finally:
+            running.destroy()
+
+    @property
+    def state(self) -> str:
+        """In liblxc's words: "running", "frozen", ..., or "stopped"."""
+        running = self.running() if self.store.place(self.name).is_dir() else None
+        if running is None:
+            return "stopped"
+        with running:
+            return running.status()
 
     def snapshot(
         self, name: str, *, progress: Progress | None = None, cancel: Cancel | None = None

@@ -1,0 +1,82 @@
+"""Kept containers are made, started, stopped and destroyed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyvirt.cli.container.describe import container_of, container_options
+from pyvirt.cli.output import Output, json_option
+from pyvirt.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from pyvirt.running.kept import Kept
+
+
+@click.command("create")
+@click.argument("name")
+@container_options
+@json_option
+def create(output: Output, name: str, **given: Any) -> None:
+    """Make the container NAME; it is not started."""
+    from pyvirt.running.kept import Kept
+
+    container = container_of(name, given)
+    with Progress() as progress:
+        kept = Kept.create(container, progress=progress)
+    said(output, kept, f"Created {name}.")
+
+
+@click.command("start")
+@click.argument("name")
+@json_option
+def start(output: Output, name: str) -> None:
+    """Start the container NAME; it runs until "stop"."""
+    from pyvirt.running.kept import Kept
+
+    kept = Kept.find(name)
+    with Progress() as progress, kept.start(progress=progress, detach=True) as running:
+        pid = running.pid
+    said(output, kept, f"Started {name}, process {pid}.", pid=pid)
+
+
+@click.command("stop")
+@click.argument("name")
+@click.option("--timeout", type=float, default=30.0, show_default=True, metavar="SECONDS",
+              help="Kill it when it has not ended by then.")  # fmt: skip
+@json_option
+def stop(output: Output, name: str, timeout: float) -> None:
+    """End the container NAME."""
+    from pyvirt.running.kept import Kept
+
+    kept = Kept.find(name)
+    end = kept.stop(timeout=timeout)
+    text = f"{name} does not run." if end is None else f"Stopped {name}: {end}."
+    said(output, kept, text, end=None if end is None else str(end))
+
+
+@click.command("destroy")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Kill it first when it runs.")
+@json_option
+def destroy(output: Output, name: str, force: bool) -> None:
+    """Remove the container NAME with its snapshots."""
+    from pyvirt.running.kept import Kept
+
+    kept = Kept.find(name)
+    if force:
+        kept.stop(timeout=0.0)
+    kept.destroy()
+    if output.json:
+        output.document({"name": name, "state": "destroyed"})
+    else:
+        click.echo(f"Destroyed {name}.")
+
+
+def said(output: Output, kept: Kept, text: str, **facts: Any) -> None:
+    """What was done to a container."""
+    if output.json:
+        output.document({"name": kept.name, "state": kept.state, **facts})
+    else:
+        click.echo(text)
