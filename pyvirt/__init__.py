@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyvirt.errors import AddressError as AddressError
     from pyvirt.errors import ClosedError as ClosedError
     from pyvirt.errors import CommandError as CommandError
+    from pyvirt.errors import ContainerError as ContainerError
     from pyvirt.errors import GuestError as GuestError
     from pyvirt.errors import ProtocolError as ProtocolError
     from pyvirt.errors import PyvirtError as PyvirtError
@@ -68,8 +69,8 @@ _HOMES = {
     "container": "Container",
     "device": "Device",
     "disk": "CDROM Disk Floppy Throttle",
-    "errors": "AddressError ClosedError CommandError GuestError ProtocolError PyvirtError "
-    "RingError RunError RunTimedOut SpecError StartError TimedOut UnplugError UnsupportedError",
+    "errors": "AddressError ClosedError CommandError ContainerError GuestError ProtocolError "
+    "PyvirtError RingError RunError RunTimedOut SpecError StartError TimedOut UnplugError UnsupportedError",
     "guest": "Guest",
     "guest.result": "Result",
     "machine": "CPU IOThread Machine Memory OVMF",

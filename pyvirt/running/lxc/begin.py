@@ -109,6 +109,7 @@ def launch(engine: Engine) -> None:
     """Start the container of `engine`, and see that the kernel took its limits."""
     engine.start(command(engine.container))
     engine.groups.verify(engine.container)
+    engine.groups.verify_raw(engine.container.raw)
 
 
 def _undo(engine: Engine) -> None:

@@ -42,6 +42,9 @@ BURIAL = 30.0
 #: Seconds that somebody else may work on the container before an act gives up.
 LOCK = 30.0
 
+#: Seconds in which what cannot be entered is found to have ended.
+DYING = 1.0
+
 #: Bytes of the log in which an error looks for the reason.
 WORDS = 256 << 10
 
@@ -205,7 +208,13 @@ class Engine:
             return self._agent  # type: ignore[return-value]
 
     def _enter(self) -> NativeAgent:
-        sock = entering.agent(self._entrance, self.container.env, root=self._has_root())
+        try:
+            sock = entering.agent(self._entrance, self.container.env, root=self._has_root())
+        except ContainerError as error:
+            with suppress(TimeoutError):  # it may just be ending
+                end = self.ended.result(DYING)
+                raise ClosedError(f"container {self.name}", str(end)) from error
+            raise
         return NativeAgent(sock, self.explain_silence, peer=f"the agent in {self.name}")
 
     def enter(self, name: str, words: list[str]) -> Future[int]:
@@ -303,7 +312,7 @@ class Engine:
 
     def finish(self) -> None:
         """Kill it, and wait until nothing of it runs."""
-        if not self.ended.done():
+        if self.first is not None and not self.ended.done():
             self.kill()
             self._wait(self.ended)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,6 +60,20 @@ class Groups:
             if not cgroup.took(name, value, found):
                 path = self.file(setting.controller, name) or name
                 raise LimitError(setting.source, str(path), value, found)
+
+    def verify_raw(self, raw: Mapping[str, tuple[str, ...]]) -> None:
+        """The same for limits that were given as keys: liblxc drops those of another layout."""
+        for key, values in raw.items():
+            kind, _, name = key.removeprefix("lxc.").partition(".")
+            if kind not in ("cgroup", "cgroup2") or name.startswith("dir."):
+                continue
+            controller = name.partition(".")[0]
+            version = self.layout.version(controller)
+            right = version == (1 if kind == "cgroup" else 2)
+            found = (self.read(controller, name) if right else None) or ""
+            if not right or not cgroup.took(name, values[-1], found):
+                hint = f"this kernel has {controller} in cgroup v{version}"
+                raise LimitError(f"raw[{key!r}]", name, values[-1], found if right else hint)
 
     def support(self, limits: Limits) -> None:
         """Raise `UnsupportedError` for a limit that this kernel cannot set, before any start."""

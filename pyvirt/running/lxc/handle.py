@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyvirt._native import forked
-from pyvirt.errors import BusyError
+from pyvirt.errors import BusyError, ContainerError
 from pyvirt.running.lxc.library import library
 
 _CLEAR_ENV = 1
@@ -29,7 +29,7 @@ class Handle:
         self._lock = threading.RLock()
         self._own: Any = self._lib.lxc_container_new(name.encode(), os.fsencode(root))
         if not self._own:
-            raise MemoryError(f"liblxc makes no container {name}")
+            raise ContainerError(name, "reading the configuration")
 
     def start(self, command: Sequence[str] | None = None) -> bool:
         """Start it in the background; whether its first process runs.

@@ -15,6 +15,10 @@ from pyvirt.container.network import HostNetwork, Physical, Veth
 from pyvirt.errors import SpecError, UnsupportedError
 from pyvirt.lxc import cgroup, subid
 from pyvirt.lxc.cgroup import Layout
+from pyvirt.running.lxc.library import supports, version
+
+#: Keys of which liblxc knows only the beginning.
+_FAMILIES = ("lxc.cgroup.", "lxc.cgroup2.", "lxc.net.", "lxc.prlimit.", "lxc.proc.", "lxc.sysctl.")
 
 #: How many ids a container is given: what distributions hand out, and what "nobody" needs.
 IDS = 65536
@@ -131,6 +135,9 @@ def check(container: Container) -> None:
         origin, kind, options = mount.entry()
         if kind == "none" and "optional" not in options and not os.path.lexists(origin):
             raise SpecError(f"mounts[{i}].source", "must exist on this host", origin)
+    for key in container.raw:
+        if not key.startswith(_FAMILIES) and not supports(key):
+            raise UnsupportedError(f"the key {key}", f"liblxc {version()}", "check its spelling")
     if container.apparmor not in (None, "unconfined") and not apparmor():
         raise UnsupportedError("AppArmor", "this kernel", "leave apparmor away")
 

@@ -96,6 +96,12 @@ def library() -> tuple[Any, Any]:
     return ffi, lib
 
 
+def supports(key: str) -> bool:
+    """Whether liblxc was built with the configuration key `key`."""
+    _, lib = library()
+    return bool(lib.lxc_config_item_is_supported(key.encode()))
+
+
 def version() -> str:
     """The version of liblxc."""
     ffi, lib = library()
