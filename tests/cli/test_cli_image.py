@@ -295,3 +295,21 @@ def test_every_command_has_help() -> None:
                  "amend", "recover"):  # fmt: skip
         assert f"  {name} " in listed
         assert "Usage: " in run(name, "-h").stdout
+
+
+def test_no_name_speaks_to_the_terminal(tmp_path: Path) -> None:
+    """Names of strangers: of the file, and of what it says of itself."""
+    word = "a\x1b]0;x\x07\r\n\x9b2Jb"
+    path = tmp_path / f"{word}.qcow2".replace("\n", "")
+    qemu("qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
+    qemu("qemu-img", "snapshot", "-c", word, path)
+    qemu("qemu-img", "bitmap", "--add", path, word)
+    qemu("qemu-img", "rebase", "-u", "-b", f"{word}.raw", "-F", "raw", path)
+    commands = [("info",), ("check",), ("map", "--chain"), ("inspect",), ("snapshot", "list"),
+                ("compare", path), ("resize", "2M"), ("info", "--json")]  # fmt: skip
+    for command in commands:
+        words = [command[0], path, *command[1:]] if command[0] == "resize" else [*command, path]
+        done = process(*words)
+        said = done.stdout + done.stderr
+        assert said
+        assert not set(said) & {"\x1b", "\x07", "\r", "\x9b"}, (command, said)
