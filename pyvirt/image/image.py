@@ -10,6 +10,7 @@ from typing import Any
 
 from pyvirt._native.columns import Columns
 from pyvirt.errors import ImageError, ImageInUse, UnsupportedError
+from pyvirt.image import mapcheck
 from pyvirt.image.budget import Budget
 from pyvirt.image.chain import Opener, backing_of
 from pyvirt.image.detect import detect
@@ -136,13 +137,16 @@ class Image(Readable):
     def check(self) -> Any:
         """Check the metadata of the image; nothing is repaired.
 
-        Of qcow2, all of it: see `pyvirt.image.qcow2.check.check`. Raises `UnsupportedError`
+        Of qcow2, all of it: see `pyvirt.image.qcow2.check.check`. Of VDI, VMDK, VHDX and
+        Parallels, that each block has a place of its own in the file. Raises `UnsupportedError`
         where the format has nothing to check.
         """
         check = getattr(self.layer, "check", None)
-        if check is None:
+        if check is not None:
+            return check()
+        if self.format not in mapcheck.FORMATS:
             raise UnsupportedError("a check", f"format {self.format}")
-        return check()
+        return mapcheck.check_map(self.layer)
 
     def measure(self, format: str = "qcow2", **options: Any) -> Measurement:
         """How large the content of this image is in a new image, as ``qemu-img measure`` says.
