@@ -59,7 +59,7 @@ def _in_order(trace: Trace, number: int) -> list[int]:
 def _more(trace: Trace, place: int, header: int) -> int:
     """How many buffers follow one that begins a frame."""
     columns = trace.columns
-    if columns["snapped_writable"][place] < header or not columns["done"][place]:
-        return 0
+    if columns["snapped_writable"][place] < header:
+        return 0  # in flight, or too little was kept
     at = columns["payload"][place] + columns["snapped_readable"][place] + _BUFFERS
     return max(0, int.from_bytes(trace.payload[at : at + 2], "little") - 1)

@@ -57,7 +57,7 @@ def _packets(trace: Trace, cards: Sequence[str]) -> tuple[list[Packet], dict[str
     """The frames, and how many of each card could not be read."""
     packets, unread = [], dict.fromkeys(cards, 0)
     for place, queue in enumerate(map(trace.queue_of, range(len(trace)))):
-        if queue.device not in unread or queue.name == "control" or place in trace.continued:
+        if queue.device not in unread or queue.name == "control":
             continue
         request = trace[place]
         if isinstance(request, NetFrame) and request.header:

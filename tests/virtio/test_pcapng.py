@@ -133,6 +133,18 @@ def test_a_frame_in_several_buffers_is_one_packet() -> None:
     assert (count, told["packets"]) == (1, [(0, 10, 1, frame(1488, b"a") + b"b" * 900, 2388)])
 
 
+def test_a_frame_is_cut_where_its_first_buffer_was() -> None:
+    found = trace(
+        [
+            Made(0, 1, 9, b"", LAST[:10] + b"\2\0" + frame(64), writable_length=1500, order=0),
+            Made(0, 2, 10, b"", b"b" * 20, writable_length=1500, written=900, order=1),
+        ],
+        [RX],
+    )
+    _, told = exported(found)
+    assert told["packets"] == [(0, 10, 1, frame(64), 1488 + 900)]
+
+
 def test_control_is_no_frame_and_what_cannot_be_read_is_counted() -> None:
     found = trace(
         [

@@ -76,6 +76,11 @@ def test_types_and_statuses(number: int, name: str, status: int, said: str) -> N
     assert (request.error is None) == (number != 99)
 
 
+def test_a_barrier_of_old_drivers_is_no_type() -> None:
+    request = decode("virtio-blk", 0, whole(blk(1 << 31 | 1, 3, bytes(512)), b"\0"))
+    assert (request.operation, request.offset, request.error) == ("write", 1536, None)
+
+
 def test_the_status_is_the_last_byte_where_the_sampler_did_not_tell_it() -> None:
     seen = Captured(blk(8, 0), 16, b"disk-0" + bytes(14) + b"\1", 21, 21, None)
     request = decode("virtio-blk", 0, seen)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.traces import DISK, MS, RX, TX, Made, blk, flush, read, trace, write
+from support.traces import DISK, MS, RX, SCSI, TX, Made, blk, flush, read, trace, write
 
 from pyvirt.errors import SpecError, TraceError, UnsupportedError
 from pyvirt.virtio.records import NAMES, RECORD, Flag, Lost, TracedQueue
@@ -294,6 +294,12 @@ def test_headers_are_no_data() -> None:
     ]
     found = trace(frames, [TX, RX], ended=10).statistics()
     assert (found["net0 tx0"].bytes, found["net0 rx0"].bytes) == (60, 90)
+
+
+def test_data_that_qemu_counts_twice_counts_once() -> None:
+    request = Made(0, 1, 2, bytes(51), readable_length=51 + 4096, writable_length=108,
+                   written=108 + 4096)  # fmt: skip
+    assert trace([request], [SCSI], ended=10).statistics().total.bytes == 4096
 
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=1), st.booleans())
