@@ -276,7 +276,7 @@ def test_check_of_a_cut_image_is_that_of_qemu(snapshots: Path, tmp_path: Path) -
     content, path = snapshots.read_bytes(), tmp_path / "cut.qcow2"
     with Image(snapshots, "qcow2") as image:
         cluster = image.info.header.cluster_size
-    step = max(cluster, len(content) // 40 // cluster * cluster)
+    step = max(cluster, len(content) // 20 // cluster * cluster)
     for size in (*range(104, len(content), step), *range(len(content) - 700, len(content), 100)):
         path.write_bytes(content[:size])
         theirs = subprocess.run(["qemu-img", "check", "-f", "qcow2", path], capture_output=True)
