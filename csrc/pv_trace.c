@@ -126,6 +126,12 @@ size_t pv_trace_take(pv_trace *trace, uint8_t *records, size_t records_room, uin
     return count;
 }
 
+void pv_trace_rebase(uint8_t *records, size_t count, uint64_t base)
+{
+    for (uint8_t *at = records + 24; count > 0; count--, at += PV_TRACE_RECORD)
+        le(at, from_le(at, 8) + base, 8);
+}
+
 /* -- Copies of what a chain says --------------------------------------------------------------- */
 
 /* The first bytes of one part of the chain in trace->chain, as many as can be read. */

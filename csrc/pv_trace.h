@@ -111,6 +111,9 @@ void pv_trace_end(pv_trace *trace, uint64_t now);
 size_t pv_trace_take(pv_trace *trace, uint8_t *records, size_t records_room, uint8_t *payload,
                      size_t payload_room, uint64_t base, size_t *size);
 
+/* Records whose bytes move by `base` behind others. */
+void pv_trace_rebase(uint8_t *records, size_t count, uint64_t base);
+
 /* Bytes of the ring of records that wait to be taken. */
 static inline uint64_t pv_trace_waiting(pv_trace *trace)
 {

@@ -254,8 +254,9 @@ static void take(world *w)
     size_t size, count;
 
     do {
-        count = pv_trace_take(&w->trace, records, sizeof records, payload, sizeof payload, 1000,
+        count = pv_trace_take(&w->trace, records, sizeof records, payload, sizeof payload, 400,
                               &size);
+        pv_trace_rebase(records, count, 600);
         assert(count <= 3 && size <= sizeof payload);
         for (size_t i = 0; i < count; i++) {
             const uint64_t at = get(records + i * PV_TRACE_RECORD + 24, 8) - 1000;

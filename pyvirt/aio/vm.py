@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from pyvirt.aio.console import Console
 from pyvirt.aio.monitor import Commands, Events, Job, Monitor, done, result, run
 from pyvirt.aio.process import GuestProcess
+from pyvirt.aio.trace import Tracer
 from pyvirt.flows.steps import Act
 from pyvirt.guest.carrier import Command
 from pyvirt.qemu.capabilities import Capabilities
@@ -27,6 +28,7 @@ from pyvirt.running.events import Match
 from pyvirt.running.exit import VMExit
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.monitor import PATIENCE
+from pyvirt.running.trace import BUDGET, BUFFER, INTERVAL, SNAP, Callback
 from pyvirt.running.vm import result_of
 from pyvirt.running.waits import aside
 from pyvirt.virtio.memory import GuestMemory
@@ -136,6 +138,33 @@ class RunningVM:
         """Start `command` in the guest, with live streams; `pty` gives it a terminal."""
         act = self._acts.spawn(command, env=env, cwd=cwd, user=user, pty=pty, boot=boot)
         return GuestProcess(await self._drive(act))
+
+    async def trace(
+        self,
+        *devices: str,
+        interval: float = INTERVAL,
+        budget: float = BUDGET,
+        snap: int = SNAP,
+        buffer: int = BUFFER,
+        keep: bool = True,
+        callback: Callback | None = None,
+    ) -> Tracer:
+        """Follow every request to `devices` (by id; else to all), from now on, from outside.
+
+        Queues are looked at each `interval` seconds while something moves, as long as that takes
+        no more than `budget` (a share of one processor); a guest that does nothing is not looked
+        at. Of each request `snap` first bytes are kept of what the device reads and of what it
+        writes. `buffer` is how many bytes of records may wait to be taken; `keep` keeps those that
+        were iterated over for `Tracer.stop`, in memory without a limit. `callback` gets each
+        request on a thread of its own.
+
+        It ends with the guest, and when the guest is reset: queues are elsewhere then.
+        """
+        act = self._acts.trace(
+            *devices, interval=interval, budget=budget, snap=snap, buffer=buffer, keep=keep,
+            callback=callback,
+        )  # fmt: skip
+        return Tracer(await self._drive(act))
 
     @property
     def vm(self) -> VM:

@@ -111,6 +111,7 @@ class RunningVM:
     usage = blocking(Acts.usage)
     info = blocking(Acts.info)
     rings = blocking(Acts.rings)
+    trace = blocking(Acts.trace)
 
     # Inside
     login = blocking(Acts.login)

@@ -8,6 +8,7 @@ from pyvirt.running.acts.base import Base
 from pyvirt.running.engine import Engine
 from pyvirt.running.memory import LiveMemory
 from pyvirt.running.rings import rings
+from pyvirt.running.trace import BUDGET, BUFFER, INTERVAL, SNAP, Callback, Terms, Tracer
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.ring import Ring
 
@@ -32,3 +33,36 @@ class Rings(Base):
         found = yield from flow.found(device)
         memory = yield from self._memory.now()
         return rings(memory, found)
+
+    def trace(
+        self,
+        *devices: str,
+        interval: float = INTERVAL,
+        budget: float = BUDGET,
+        snap: int = SNAP,
+        buffer: int = BUFFER,
+        keep: bool = True,
+        callback: Callback | None = None,
+    ) -> Act[Tracer]:
+        """Follow every request to `devices` (by id; else to all), from now on, from outside.
+
+        Queues are looked at each `interval` seconds while something moves, as long as that takes
+        no more than `budget` (a share of one processor); a guest that does nothing is not looked
+        at. Of each request `snap` first bytes are kept of what the device reads and of what it
+        writes. `buffer` is how many bytes of records may wait to be taken; `keep` keeps those that
+        were iterated over for `Tracer.stop`, in memory without a limit. `callback` gets each
+        request on a thread of its own.
+
+        It ends with the guest, and when the guest is reset: queues are elsewhere then.
+        """
+        terms = Terms(interval, budget, snap, buffer, keep)
+        found: list[Ring] = []
+        for device in devices or (None,):
+            found += yield from self.rings(device)
+        engine = self.engine
+        tracer = Tracer(found, engine.pid, terms, callback=callback)
+        tracer.end_with(engine.ended, f"{engine.vm.name} ended")
+        resets = engine.talk.events("RESET")
+        tracer.own(resets.close)
+        tracer.end_with(resets.begin(), f"{engine.vm.name} was reset")
+        return tracer

@@ -1,0 +1,277 @@
+"""The door to csrc/pv_trace.c: virtqueues that are followed on a thread of their own."""
+
+import mmap
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport errno
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+from posix.time cimport (CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, nanosleep,
+                         timespec)
+from posix.unistd cimport write
+
+from pyvirt._native.vring cimport Memory, Queue, pv_desc, pv_queue
+
+cdef extern from "<sys/epoll.h>" nogil:
+    struct epoll_event:
+        uint32_t events
+    int epoll_wait(int, epoll_event *, int, int)
+
+cdef extern from "<sys/prctl.h>" nogil:
+    int prctl(int, ...)
+    int PR_SET_TIMERSLACK
+
+cdef extern from "<sched.h>" nogil:
+    struct sched_param:
+        int sched_priority
+    int SCHED_FIFO, SCHED_RESET_ON_FORK
+    int sched_setscheduler(int, int, const sched_param *)
+
+cdef extern from "<sys/syscall.h>" nogil:
+    int SYS_pidfd_getfd, SYS_sched_setattr
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long, ...)
+
+cdef extern from "pv_trace.h" nogil:
+    enum:
+        PV_TRACE_RECORD, PV_TRACE_CHAIN, PV_TRACE_SNAP
+    ctypedef struct pv_flight:
+        pass
+    ctypedef struct pv_trace_counts:
+        uint64_t made, done, readable, writable, lost, uncertain, broken
+        uint32_t depth
+    ctypedef struct pv_traced:
+        pv_queue queue
+        pv_flight *flights
+        uint8_t *bytes
+        uint16_t *held
+        pv_trace_counts counts
+        bint recorded
+    ctypedef struct pv_trace:
+        pv_traced *queues
+        size_t count
+        pv_desc *chain
+        uint8_t *again
+        uint32_t snap
+        uint64_t settle, steps, dropped
+        uint8_t *ring
+        uint64_t room
+    ctypedef struct pv_pace:
+        uint64_t interval, idle, quiet
+        uint32_t share
+        uint64_t moved
+    void pv_trace_begin(pv_trace *, size_t, uint64_t)
+    size_t pv_trace_step(pv_trace *, uint64_t)
+    void pv_trace_end(pv_trace *, uint64_t)
+    size_t pv_trace_take(pv_trace *, uint8_t *, size_t, uint8_t *, size_t, uint64_t, size_t *)
+    void pv_trace_rebase(uint8_t *, size_t, uint64_t)
+    uint64_t pv_trace_waiting(pv_trace *)
+    uint64_t pv_pace_next(pv_pace *, uint64_t, uint64_t, bint)
+
+cdef enum:
+    MEASURED = 16           # looks between two measurements of the processor time
+    NOTICE = 20_000_000     # nanoseconds between two notices that there is something to take
+    LONGEST = 50            # milliseconds in which a bell may stay silent
+    EVENTS = 64
+    SLICE = 100_000         # nanoseconds, the least there is
+
+RECORD_SIZE = PV_TRACE_RECORD
+SNAP_MOST = PV_TRACE_SNAP
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+
+
+def duplicate(int pidfd, int fd):
+    """A descriptor of another process, as this one's own (pidfd_getfd(2))."""
+    cdef long got = syscall(SYS_pidfd_getfd, pidfd, fd, 0)
+    if got < 0:
+        raise OSError(errno, "a descriptor could not be taken")
+    return got
+
+
+def rebase(bytearray records, uint64_t base):
+    """The bytes of these records move by `base`."""
+    pv_trace_rebase(<uint8_t *><char *>records, len(records) // PV_TRACE_RECORD, base)
+
+
+cdef uint64_t clock(int which) noexcept nogil:
+    cdef timespec at
+    clock_gettime(which, &at)
+    return <uint64_t>at.tv_sec * 1_000_000_000 + <uint64_t>at.tv_nsec
+
+
+# sched_setattr(2); glibc 2.36 has no name for it.
+cdef struct sched_attr:
+    uint32_t size, policy
+    uint64_t flags
+    int32_t nice
+    uint32_t priority
+    uint64_t runtime, deadline, period
+
+
+cdef void be_prompt() noexcept nogil:
+    """Sleeps end when they should, on a busy host too: looking takes microseconds.
+
+    Where a real-time priority is not allowed, a short slice lets Linux 6.12 run it soon.
+    """
+    cdef sched_param lowest
+    cdef sched_attr short
+    lowest.sched_priority = 1
+    prctl(PR_SET_TIMERSLACK, 1)
+    if sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) != 0:
+        memset(&short, 0, sizeof(short))
+        short.size, short.runtime = sizeof(short), SLICE
+        syscall(SYS_sched_setattr, 0, &short, 0)
+
+
+cdef class Sampler:
+    """Follows queues. `run` does it until `stop` or the end of their memory; another thread takes.
+
+    `queues` are pairs of a Queue and whether its requests are recorded. Times are nanoseconds,
+    `share` millionths of a processor, `notice` an eventfd that is written to when there is
+    something to take, `bells` an epoll that wakes it when nothing moves (or -1).
+    """
+
+    cdef pv_trace raw
+    cdef pv_pace pace
+    cdef list owners, memories
+    cdef int notice, bells
+    cdef volatile bint stopping
+    cdef readonly uint64_t started, ended, looks, longest, spent
+
+    def __cinit__(self, queues, uint32_t snap, uint64_t room, uint64_t interval, uint64_t idle,
+                  uint64_t quiet, uint64_t settle, uint32_t share, int notice, int bells):
+        cdef Queue queue
+        cdef size_t i, size
+        memset(&self.raw, 0, sizeof(self.raw))
+        memset(&self.pace, 0, sizeof(self.pace))
+        self.owners, self.memories = [], []
+        self.notice, self.bells, self.stopping = notice, bells, False
+        self.pace.interval, self.pace.idle = interval, idle
+        self.pace.quiet, self.pace.share = quiet, share
+        self.raw.count, self.raw.snap, self.raw.settle = len(queues), snap, settle
+        self.raw.queues = <pv_traced *>self.lend(self.raw.count * sizeof(pv_traced))
+        self.raw.chain = <pv_desc *>self.lend(PV_TRACE_CHAIN * sizeof(pv_desc))
+        self.raw.again = <uint8_t *>self.lend(PV_TRACE_SNAP)
+        self.raw.room = room // 8 * 8
+        self.raw.ring = <uint8_t *>self.lend(room)
+        for i, (queue, recorded) in enumerate(queues):
+            size = queue.raw.ring.size
+            self.owners.append(queue)
+            if not any(queue.memory is memory for memory in self.memories):
+                self.memories.append(queue.memory)
+            self.raw.queues[i].queue = queue.raw
+            self.raw.queues[i].recorded = recorded
+            self.raw.queues[i].flights = <pv_flight *>self.lend(size * sizeof(pv_flight))
+            self.raw.queues[i].held = <uint16_t *>self.lend(2 * size)
+            self.raw.queues[i].bytes = <uint8_t *>self.lend(2 * size * snap)
+
+    cdef void *lend(self, size_t size) except NULL:
+        """Zeros, for as long as this lives."""
+        cdef Py_buffer view
+        memory = mmap.mmap(-1, max(1, size), flags=PRIVATE)
+        self.owners.append(memory)
+        PyObject_GetBuffer(memory, &view, PyBUF_SIMPLE)
+        PyBuffer_Release(&view)
+        return view.buf
+
+    def begin(self):
+        """What moves from now on is followed."""
+        cdef size_t i
+        self.started = self.pace.moved = clock(CLOCK_MONOTONIC)
+        self.guard()
+        try:
+            with nogil:
+                for i in range(self.raw.count):
+                    pv_trace_begin(&self.raw, i, self.started)
+        finally:
+            self.release()
+
+    cdef guard(self):
+        cdef Memory memory
+        cdef list begun = []
+        try:
+            for memory in self.memories:
+                memory.begin()
+                begun.append(memory)
+        except BaseException:
+            for memory in begun:
+                memory.done()
+            raise
+
+    cdef release(self):
+        cdef Memory memory
+        for memory in self.memories:
+            memory.done()
+
+    def run(self):
+        """Follow the queues on this thread."""
+        self.guard()
+        try:
+            with nogil:
+                self.loop()
+        finally:
+            self.release()
+
+    cdef void loop(self) noexcept nogil:
+        cdef uint64_t now, last = self.started, told = 0, cpu, sleep, waiting, one = 1
+        cdef epoll_event events[EVENTS]
+        cdef timespec pause
+        cdef size_t moved
+        be_prompt()
+        while not self.stopping:
+            now = clock(CLOCK_MONOTONIC)
+            moved = pv_trace_step(&self.raw, now)
+            self.looks += 1
+            if now - last > self.longest:
+                self.longest = now - last
+            last = now
+            waiting = pv_trace_waiting(&self.raw)
+            if waiting and now - told > NOTICE:
+                write(self.notice, &one, 8)
+                told = now
+            cpu = clock(CLOCK_THREAD_CPUTIME_ID) if self.looks % MEASURED == 0 else 0
+            sleep = pv_pace_next(&self.pace, now, cpu, moved > 0)
+            if self.bells >= 0 and now - self.pace.moved > self.pace.quiet:
+                epoll_wait(self.bells, events, EVENTS, LONGEST)
+                last = clock(CLOCK_MONOTONIC)
+            else:
+                pause.tv_sec, pause.tv_nsec = 0, sleep
+                nanosleep(&pause, NULL)
+        self.ended = clock(CLOCK_MONOTONIC)
+        pv_trace_step(&self.raw, self.ended)
+        pv_trace_end(&self.raw, self.ended)
+        self.spent = clock(CLOCK_THREAD_CPUTIME_ID)
+        write(self.notice, &one, 8)
+
+    def stop(self):
+        """`run` returns soon."""
+        self.stopping = True
+
+    def take(self, uint64_t base):
+        """The records that wait, and their bytes, of which the first will stand at `base`."""
+        cdef uint64_t waiting = pv_trace_waiting(&self.raw)
+        cdef bytearray records = bytearray(waiting), payload = bytearray(waiting)
+        cdef uint8_t *to = <uint8_t *><char *>records
+        cdef uint8_t *bytes_to = <uint8_t *><char *>payload
+        cdef size_t count, size
+        with nogil:
+            count = pv_trace_take(&self.raw, to, waiting, bytes_to, waiting, base, &size)
+        del records[count * PV_TRACE_RECORD:]
+        del payload[size:]
+        return records, payload
+
+    @property
+    def dropped(self):
+        """Records that found no room."""
+        return self.raw.dropped
+
+    def counts(self):
+        """Of each queue: made, done, bytes read and written, lost, uncertain, in flight."""
+        cdef pv_trace_counts one
+        cdef list found = []
+        for i in range(self.raw.count):
+            one = self.raw.queues[i].counts
+            found.append((one.made, one.done, one.readable, one.writable, one.lost, one.uncertain,
+                          one.depth))
+        return found
