@@ -22,7 +22,8 @@ def requests(ring: Ring, *, snap: int = SNAP, queues: int = 0) -> Iterator[Reque
     """What the device is working on: the chains in flight, decoded; in the order of the ring.
 
     `snap` is how many bytes of each are read, `queues` how many the device has (0: unknown).
-    Raises `RingError` for a chain that is broken, `AddressError` for one that leads nowhere.
+    Raises `RingError` for a chain that is broken, `AddressError` for one that leads nowhere. In a
+    guest that runs a sound one may look so too, once it is done and its memory used again.
     """
     queue = queue_of(ring, queues)
     for chain in ring.chains():
