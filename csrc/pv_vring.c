@@ -169,9 +169,13 @@ pv_ring_status pv_queue_open(const pv_memory *memory, const pv_ring *ring, pv_qu
     for (int i = 0; i < 3; i++)
         if (pv_memory_reach(memory, address[i], sizes[i]) < sizes[i])
             return fail(where, PV_RING_MEMORY, address[i], sizes[i], 0);
-    *queue = (pv_queue){*ring, memory, pv_memory_at(memory, ring->desc, sizes[0]),
+    *queue = (pv_queue){NULL, NULL, *ring, memory, pv_memory_at(memory, ring->desc, sizes[0]),
                         pv_memory_at(memory, ring->driver, sizes[1]),
                         pv_memory_at(memory, ring->device, sizes[2])};
+    if (!ring->packed && queue->driver != NULL && queue->device != NULL) {
+        queue->avail_idx = queue->driver + 2;
+        queue->used_idx = queue->device + 2;
+    }
     return PV_RING_OK;
 }
 
@@ -204,6 +208,24 @@ static inline pv_ring_sample split_sample(const pv_queue *queue)
     if (s.in_flight > queue->ring.size)
         s.bits |= PV_STATE_JUMPED;
     return s;
+}
+
+/* The same with nothing but loads. More in flight than there is room for can be a moment between
+ * the two loads: false, for it must be looked at again. */
+static inline bool split_quick(const pv_queue *queue, pv_ring_sample *sample)
+{
+    if (queue->avail_idx == NULL)
+        return false;
+    const uint16_t used = once16(queue->used_idx);
+    atomic_thread_fence(memory_order_acquire);
+    const uint16_t avail = once16(queue->avail_idx), in_flight = (uint16_t)(avail - used);
+    if (in_flight > queue->ring.size)
+        return false;
+    sample->avail_idx = avail;
+    sample->used_idx = used;
+    sample->in_flight = in_flight;
+    sample->bits = 0;
+    return true;
 }
 
 static void split_look(const pv_queue *queue, pv_ring_state *state)
@@ -454,8 +476,9 @@ static void packed_look(const pv_queue *queue, pv_ring_state *state)
 void pv_ring_sample_all(const pv_queue *queues, size_t count, pv_ring_sample *samples)
 {
     for (size_t i = 0; i < count; i++)
-        samples[i] = queues[i].ring.packed ? packed_sample(&queues[i], &samples[i])
-                                           : split_sample(&queues[i]);
+        if (!split_quick(&queues[i], &samples[i]))
+            samples[i] = queues[i].ring.packed ? packed_sample(&queues[i], &samples[i])
+                                               : split_sample(&queues[i]);
 }
 
 void pv_ring_look(const pv_queue *queue, pv_ring_state *state)
@@ -659,23 +682,143 @@ pv_ring_status pv_ring_chain(const pv_queue *queue, uint16_t head, bool wrap, pv
     return status;
 }
 
+/* -- Many chains ------------------------------------------------------------------------------
+ *
+ * Chains without a fault, in mapped memory, need little: what is odd in any way is followed once
+ * more by pv_ring_chain, which knows what to say of it. */
+
+typedef struct {
+    uint64_t bytes, writable;
+    uint32_t count, slots;
+} tally;
+
+typedef enum { ENDED, TABLE, ODD } turn;
+
+/* One descriptor of a split ring, from the table to `to`; its second half. On little-endian hosts
+ * pv_desc is what stands in memory. */
+static inline uint64_t copy_desc(const uint8_t *from, pv_desc *to)
+{
+    uint64_t low, high;
+    memcpy(&low, from, 8);
+    memcpy(&high, from + 8, 8);
+    __asm__("" : "+r"(low), "+r"(high));
+    if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) {
+        memcpy(to, &low, 8);
+        memcpy((uint8_t *)to + 8, &high, 8);
+        return high;
+    }
+    low = pv_le64((const uint8_t *)&low);
+    high = pv_le64((const uint8_t *)&high);
+    *to = (pv_desc){low, (uint32_t)high, (uint16_t)(high >> 32), (uint16_t)(high >> 48)};
+    return high;
+}
+
+/* Along NEXT from `slot` on in one table, until the end or an indirect descriptor, which *last then is. */
+static inline turn links(const uint8_t *table, uint32_t size, uint32_t slot, pv_desc *out,
+                         size_t room, tally *t, pv_desc *last)
+{
+    const size_t most = room < size ? room : size;
+    uint64_t bytes = 0, writable = 0;
+    turn end = ODD;
+    size_t n = 0;
+
+    while (n < most && slot < size) {
+        const uint64_t half = copy_desc(table + (size_t)slot * PV_DESC_SIZE, &out[n]);
+        const uint32_t length = (uint32_t)half, flags = (uint32_t)(half >> 32);
+        const bool more = (flags & (PV_DESC_NEXT | PV_DESC_INDIRECT)) == PV_DESC_NEXT;
+        if (!more && flags & PV_DESC_INDIRECT) {
+            *last = out[n];
+            end = TABLE;
+            break;
+        }
+        n++;
+        bytes += length;
+        writable += length & -(flags >> 1 & 1);
+        if (!more) {
+            end = ENDED;
+            break;
+        }
+        slot = (uint32_t)(half >> 48);
+    }
+    t->bytes += bytes;
+    t->writable += writable;
+    t->count += (uint32_t)n;
+    return end;
+}
+
+/* An indirect table at the end of a chain of which `t` was found so far. */
+static turn linked_table(const pv_queue *queue, const pv_desc *to, pv_desc *out, size_t room,
+                         tally *t)
+{
+    const uint32_t size = to->length / PV_DESC_SIZE;
+    const uint8_t *table = pv_memory_at(queue->memory, to->address, to->length);
+    pv_desc last;
+
+    if (to->flags & PV_DESC_NEXT || t->slots == queue->ring.size || table == NULL ||
+        to->length % PV_DESC_SIZE || size > PV_RING_LARGEST)
+        return ODD;
+    t->slots++;
+    return links(table, size, 0, out + t->count, room - t->count, t, &last);
+}
+
+/* The chains of `count` avail entries from `slot` on, until one is odd or does not fit. */
+static size_t walk_mapped(const pv_queue *queue, uint32_t slot, size_t count, pv_chain *chains,
+                          pv_desc *out, size_t room, size_t *used)
+{
+    const uint32_t size = queue->ring.size;
+    const uint8_t *table = queue->desc, *entries = queue->driver + 4;
+    size_t done = 0, at = *used;
+
+    for (; done < count; done++) {
+        const uint16_t head = once16(entries + 2 * (size_t)slot);
+        tally t = {0};
+        pv_desc last;
+        turn end = links(table, size, head, out + at, room - at, &t, &last);
+        t.slots = t.count;
+        if (end == TABLE)
+            end = linked_table(queue, &last, out + at, room - at, &t);
+        if (end != ENDED)
+            break;
+        chains[done] = (pv_chain){t.bytes - t.writable, t.writable, t.count, (uint16_t)t.slots,
+                                  head, (uint32_t)at, PV_RING_OK};
+        at += t.count;
+        slot = slot + 1 == size ? 0 : slot + 1;
+    }
+    *used = at;
+    return done;
+}
+
 static size_t walk_split(const pv_queue *queue, uint16_t from, uint16_t to, pv_chain *chains,
                          size_t chains_room, pv_desc *out, size_t room, size_t *used)
 {
-    size_t count = 0, at = 0;
+    const bool mapped = queue->desc != NULL && queue->driver != NULL;
+    size_t count = 0;
     pv_ring_where where;
 
-    for (uint16_t i = from; i != to && count < chains_room; i++) {
+    *used = 0;
+    while (from != to && count < chains_room) {
+        const size_t ahead = (uint16_t)(to - from), rest = chains_room - count;
+        /* The index wraps at 65536, where sizes that are no power of two go back to slot 0. */
+        const size_t most = 65536u - from, few = ahead < rest ? ahead : rest;
+        const size_t done = mapped ? walk_mapped(queue, from % queue->ring.size,
+                                                 few < most ? few : most, chains + count, out,
+                                                 room, used)
+                                   : 0;
         uint16_t head = 0;
-        if (pv_ring_avail(queue, i, &head, &where) != PV_RING_OK)
+        count += done;
+        from += (uint16_t)done;
+        if (from == to || count == chains_room)
             break;
-        if (pv_ring_chain(queue, head, false, out + at, room - at, &chains[count], &where) ==
-            PV_RING_FULL)
+        if (done == most)
+            continue;
+        if (pv_ring_avail(queue, from, &head, &where) != PV_RING_OK ||
+            pv_ring_chain(queue, head, false, out + *used, room - *used, &chains[count],
+                          &where) == PV_RING_FULL)
             break;
-        chains[count].first = (uint32_t)at;
-        at += chains[count++].count;
+        chains[count].first = (uint32_t)*used;
+        *used += chains[count++].count;
+        from++;
     }
-    *used = at;
     return count;
 }
 

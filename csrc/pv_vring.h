@@ -91,6 +91,7 @@ typedef struct {
 /* A ring whose areas were found once. An area that lies across regions, or in one that is
  * not mapped, has NULL here and is read piece by piece. `memory` must stay. */
 typedef struct {
+    const uint8_t *avail_idx, *used_idx; /* of mapped split rings, for who reads no more */
     pv_ring ring;
     const pv_memory *memory;
     const uint8_t *desc, *driver, *device;
@@ -125,8 +126,9 @@ typedef struct {
     uint16_t used_event, avail_event; /* packed: offset and wrap bit of the same */
 } pv_ring_state;
 
-/* The indexes of `count` queues, for polling: split rings with two or three loads each. Packed
- * rings start from what `samples` had before (bits 0 and indexes 0 do for a fresh buffer). */
+/* The indexes of `count` queues, for polling. Of a split ring, each index is read once, used first:
+ * chains that are made meanwhile count as in flight, and none is missed. Packed rings start from
+ * what `samples` had before (bits 0 and indexes 0 do for a fresh buffer). */
 void pv_ring_sample_all(const pv_queue *queues, size_t count, pv_ring_sample *samples);
 
 /* All of one ring. `state` holds the state before, or zeros. */
