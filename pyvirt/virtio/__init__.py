@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyvirt.virtio.builder import RingBuilder as RingBuilder
     from pyvirt.virtio.captured import Captured as Captured
     from pyvirt.virtio.layout import RingLayout as RingLayout
     from pyvirt.virtio.memory import GuestMemory as GuestMemory
@@ -22,19 +23,25 @@ if TYPE_CHECKING:
     from pyvirt.virtio.requests import UnknownRequest as UnknownRequest
     from pyvirt.virtio.requests import decode as decode
     from pyvirt.virtio.ring import Ring as Ring
+    from pyvirt.virtio.ring import Sampler as Sampler
+    from pyvirt.virtio.state import Breach as Breach
+    from pyvirt.virtio.state import Chain as Chain
+    from pyvirt.virtio.state import RingState as RingState
     from pyvirt.virtio.statistics import Distribution as Distribution
     from pyvirt.virtio.statistics import QueueStatistics as QueueStatistics
     from pyvirt.virtio.statistics import Statistics as Statistics
     from pyvirt.virtio.trace import Trace as Trace
 
 _HOMES = {
+    "builder": "RingBuilder",
     "captured": "Captured",
     "layout": "RingLayout",
     "memory": "GuestMemory",
     "records": "Lost TracedQueue",
     "requests": "BalloonRequest BlkRequest ConsoleData ControlRequest NetFrame Request RngRequest "
     "ScsiRequest UnknownRequest decode",
-    "ring": "Ring",
+    "ring": "Ring Sampler",
+    "state": "Breach Chain RingState",
     "statistics": "Distribution QueueStatistics Statistics",
     "trace": "Trace",
 }
