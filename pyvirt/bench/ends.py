@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from attrs import frozen
@@ -17,8 +19,8 @@ from pyvirt.bench.guest import BenchGuest
 from pyvirt.bench.namespace import Namespace
 from pyvirt.bench.net import NetPoint
 from pyvirt.bench.place import Place
-from pyvirt.errors import StartError, TimedOut
-from pyvirt.nic import Backend, Fd, Nic, Passt, Stream, Tap, User
+from pyvirt.errors import StartError, TimedOut, UnsupportedError
+from pyvirt.nic import Backend, Nic, Stream, Tap, Unix, User
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.process import Process, spawn
 
@@ -67,8 +69,11 @@ class HostEnd:
     def join(self, point: NetPoint) -> Iterator[Joined]:
         user = User()
         address, gateway = str(user.guest), str(user.gateway)
-        passt = Passt(address=(address,), gateway=(gateway,))
-        yield Joined(passt if point.backend == "passt" else user, address, gateway)
+        if point.backend == "user":
+            yield Joined(user, address, gateway)
+            return
+        with _passt(address, gateway) as path:
+            yield Joined(Stream(Unix(path)), address, gateway)
 
     def serve(self, argv: Sequence[str], port: int = 0) -> Process:
         return _serve(argv, port or self.trips, [], self._progress)
@@ -115,19 +120,22 @@ class TapEnd:
 
 
 class PeerEnd:
-    """A second guest with a virtio-net card, at the other end of a socket pair."""
+    """A second guest with a virtio-net card, at the other end of a socket."""
 
     port, trips = IPERF, TRIPS
 
     def __init__(self, place: Place, progress: Progress) -> None:
-        self._guest = BenchGuest(place, {}, progress)
+        self._guest = BenchGuest(place, {}, progress, name="peer")
         self._guest.running.run("iperf3 --server --daemon", check=True)
 
     def join(self, point: NetPoint) -> Iterator[Joined]:
-        ours, theirs = socket.socketpair()
-        with theirs, ours, self._guest.plugged(Nic(Stream(Fd(theirs)))) as card:
-            self._guest.connect(card.name, inside.PEER, inside.PREFIX)
-            yield Joined(Stream(Fd(ours)), inside.GUEST, inside.PEER, inside.PREFIX)
+        # A path and no socket pair: QEMU 7.2 connects a stream on a thread, which does not know
+        # the names of descriptors that came by QMP (socket_get_fd).
+        with TemporaryDirectory(prefix="pyvirt-bench-") as place:
+            address = Unix(f"{place}/net")
+            with self._guest.plugged(Nic(Stream(address, server=True))) as card:
+                self._guest.connect(card.name, inside.PEER, inside.PREFIX)
+                yield Joined(Stream(address), inside.GUEST, inside.PEER, inside.PREFIX)
 
     def serve(self, argv: Sequence[str]) -> None:
         self._guest.running.spawn(list(argv))
@@ -145,6 +153,24 @@ class PeerEnd:
 def joined(end: HostEnd | TapEnd | PeerEnd, point: NetPoint) -> Iterator[Joined]:
     """The open back end, for the block."""
     yield from end.join(point)
+
+
+@contextmanager
+def _passt(address: str, gateway: str) -> Iterator[str]:
+    """The path of a socket at which passt serves one guest; see `PeerEnd.join` for why."""
+    if shutil.which("passt") is None:
+        raise UnsupportedError("passt", "this host", "install the package passt")
+    with TemporaryDirectory(prefix="pyvirt-bench-") as place:
+        path = f"{place}/net"
+        given = ["--address", address, "--gateway", gateway]
+        words = ["passt", "--foreground", "--quiet", "--one-off", "--socket", path, *given]
+        with spawn(words) as process:
+            limit = time.monotonic() + PATIENCE
+            while not Path(path).exists():
+                if process.exit is not None or time.monotonic() > limit:
+                    raise StartError("passt", str(process.exit), process.last_words)
+                time.sleep(0.005)
+            yield path
 
 
 def _serve(

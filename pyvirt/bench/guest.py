@@ -42,6 +42,8 @@ for disk in /sys/block/*; do
     echo "${disk##*/} $(readlink $disk) $(cat $disk/size) $serial"
 done
 """
+# Old SCSI controllers tell nobody of disks that come, and go.
+_SCAN = "for host in /sys/class/scsi_host/*; do echo '- - -' > $host/scan; done"
 _QUIET = "for what in all default; do echo 1 > /proc/sys/net/ipv6/conf/$what/disable_ipv6; done"
 
 
@@ -60,14 +62,18 @@ class BenchGuest:
     """
 
     def __init__(
-        self, place: Place, residents: Mapping[str, Disk], progress: Progress | None = None
+        self,
+        place: Place,
+        residents: Mapping[str, Disk],
+        progress: Progress | None = None,
+        name: str = "bench",
     ) -> None:
         self.place = place
         self._directory = TemporaryDirectory(prefix="pyvirt-bench-")
         self._log = Path(self._directory.name) / "trace.log"
         try:
             vm = VM(
-                name="bench",
+                name=name,  # MAC addresses are derived from it
                 machine=place.machine,
                 cpus=place.cpus,
                 memory=place.memory,
@@ -116,8 +122,13 @@ class BenchGuest:
         here = self._parts(part)
         before = set(here())
         name = self.running.plug(part)
+        scsi = isinstance(part, Disk) and part.bus == "scsi"
+        if scsi:
+            self._said(_SCAN)
         new = _until(lambda: next(iter(set(here()) - before), None), _lack(part))
         yield new
+        if scsi:
+            self._said(f"echo 1 > /sys/block/{new.name}/device/delete")
         self.running.unplug(name, timeout=PATIENCE)
 
     def _parts(self, part: Disk | Nic) -> Callable[[], list[Found]]:
@@ -164,11 +175,18 @@ class BenchGuest:
 
     def registers(self, device: Found) -> Registers:
         """Where the registers of a device are now."""
-        slot = int(device.pci[8:10], 16), int(device.pci[11])
-        bus = int(device.pci[5:7], 16)
+        return registers(self._qemus(device))
+
+    def id(self, device: Found) -> str:
+        """QEMU's id of the device: of the controller, where it has one."""
+        return str(self._qemus(device)["qdev_id"])
+
+    def _qemus(self, device: Found) -> Mapping[str, object]:
+        """What QEMU tells of the PCI function of a device."""
+        place = tuple(int(word, 16) for word in re.split("[:.]", device.pci)[1:])
         for one in devices_of(self.running.qmp.execute("query-pci")):
-            if (one["slot"], one["function"]) == slot and one["bus"] == bus:
-                return registers(one)
+            if (one["bus"], one["slot"], one["function"]) == place:
+                return one
         raise GuestError(f"finding {device.pci}", "QEMU has no such PCI function")
 
     def interrupt_lines(self, device: Found) -> frozenset[str]:

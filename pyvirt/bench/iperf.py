@@ -145,8 +145,8 @@ class RoundTrip:
 
     def server(self, port: int) -> list[str]:
         """The words of the other end, which serves one client."""
-        own = ["--rw=read", "--listen", "--output-format=json"]
-        return [*self._common(port), *own]
+        listen = ["--listen"] if self.protocol == "tcp" else []
+        return [*self._common(port), "--rw=read", *listen, "--output=/dev/null"]
 
     def argv(self, address: str, port: int) -> list[str]:
         """The words of the end that measures."""

@@ -17,6 +17,7 @@ from pyvirt.bench.figure import Figure
 from pyvirt.bench.guest import BenchGuest, Found
 from pyvirt.bench.iperf import Iperf, RoundTrip
 from pyvirt.bench.net import NetPoint
+from pyvirt.bench.seen import followed
 
 #: Requests of the shorter of two counted runs, and how many times as long the other one is.
 REQUESTS, TIMES = 96, 3
@@ -33,11 +34,13 @@ _MIB = float(1 << 20)
 class Visit:
     """A point whose device is there: `run` measures it once, `count` counts its costs.
 
-    `told` is what is known after a run: the versions of the programs.
+    `follow` looks into its rings, where it is virtio. `told` is what is known after a run:
+    the versions of the programs.
     """
 
     run: Callable[[], list[Figure]]
     count: Callable[[], list[Figure]]
+    follow: Callable[[], list[Figure]]
     told: dict[str, Any]
 
 
@@ -82,7 +85,17 @@ def _of_disk(guest: BenchGuest, point: DiskPoint, found: Found, limit: float) ->
         taken = _difference(guest, found, counted, shorter, longer)
         return list(_costs(*taken, request="request"))
 
-    return Visit(run, count, told)
+    def follow() -> list[Figure]:
+        if not (point.model.virtio and job.countable):
+            return []
+        requests = min(REQUESTS * TIMES, (job.size or point.size) // job.bs)
+        return followed(
+            guest.running,
+            guest.id(found),
+            lambda: guest.fio(job.counted(device, requests), patience),
+        )
+
+    return Visit(run, count, follow, told)
 
 
 def _difference(
@@ -95,7 +108,6 @@ def _difference(
     """What the longer run took more than the shorter: accesses, interrupts, requests, bytes."""
     where, lines = guest.registers(found), guest.interrupt_lines(found)
     taken = []
-    work(shorter)  # what happens the first time only is in neither
     for length in (shorter, longer):
         before = counts.interrupts(guest.interrupts(), lines)
         with guest.traced() as traced:
@@ -170,10 +182,23 @@ def _of_card(
             report = guest.report(work.argv(link.server, end.port, size), work.seconds + limit)
             return guest.packets(card.name) - before, iperf.transferred(report)
 
+        moved(TRANSFER)  # so that a link that has just come up is in neither run
         taken = _difference(guest, card, moved, TRANSFER, TRANSFER * TIMES)
         return list(_costs(*taken, request="packet"))
 
-    return Visit(run, count, told)
+    def follow() -> list[Figure]:
+        work = point.workload
+        if point.vhost or not (point.virtio and isinstance(work, Iperf) and work.countable):
+            return []
+        words = work.argv(link.server, end.port, TRANSFER)
+        return followed(
+            guest.running,
+            guest.id(card),
+            lambda: guest.report(words, work.seconds + limit),
+            "tx" if work.direction == "send" else "rx",
+        )
+
+    return Visit(run, count, follow, told)
 
 
 def _round_trips(

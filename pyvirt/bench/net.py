@@ -29,7 +29,7 @@ CARDS: Mapping[str, Mapping[str, Any]] = {
 }
 
 #: user: libslirp in QEMU; tap: one in a network namespace made for the run; stream: a
-#: socket pair to a second guest; passt: a process beside QEMU.
+#: socket to a second guest; passt: a process beside QEMU.
 BACKENDS = ("user", "tap", "stream", "passt")
 
 

@@ -139,7 +139,7 @@ class _Run:
         self._tell(what if share is None else f"{what} {share:.0%}")
 
     def _rounds(self) -> Iterator[int]:
-        """Do one round after another; the last one is that of the counts."""
+        """Do one round after another, and then count point by point."""
         matrix = self._matrix
         for number in range(matrix.warm_up + matrix.rounds):
             round = number - matrix.warm_up
@@ -149,7 +149,7 @@ class _Run:
         if matrix.counts:
             for order, point in enumerate(self._countable()):
                 self._visit(point, matrix.rounds - 1, order, counting=True)
-            yield matrix.rounds
+                yield matrix.rounds - 1
 
     def _countable(self) -> list[Any]:
         return [point for point in self._matrix.points if point.workload.countable]
@@ -174,6 +174,8 @@ class _Run:
                     self._keep(point, round, order, visit.count(), busy=False)
                 else:
                     self._run(guest, point, visit, round, order)
+                    if self._matrix.counts and round == self._matrix.rounds - 1:
+                        self._keep(point, round, order, visit.follow(), busy=False)
                 self._meta |= {key: value for key, value in visit.told.items() if value}
         except (PyvirtError, OSError) as error:
             self._failed(point, round, error)
@@ -231,15 +233,20 @@ class _Run:
             )
 
     def _failed(self, point: Any, round: int, error: Exception) -> None:
-        guest = self._guests.pop(point.place, None)
+        """Keep why; what is left in the guest nobody knows, so the next point gets a fresh one."""
+        guest = self._guests.get(point.place)
         words = "" if guest is None else guest.last_words()
         self._failures.append(Failure(point.name, max(round, 0), str(error), words))
-        hopeless = isinstance(error, UnsupportedError | SpecError)
-        self._failing[point.name] += GIVE_UP if hopeless else 1
-        if guest is not None:  # what is left in it nobody knows: the next one is fresh
-            guest.close()
-        for key in [key for key in self._ends if isinstance(point, NetPoint)]:
-            self._ends.pop(key).close()
+        if isinstance(error, UnsupportedError | SpecError):  # refused before anything was done
+            self._failing[point.name] += GIVE_UP
+            return
+        self._failing[point.name] += 1
+        if guest is not None:
+            self._guests.pop(point.place).close()
+        if isinstance(point, NetPoint):
+            for end in self._ends.values():
+                end.close()
+            self._ends.clear()
 
     # What is up
 

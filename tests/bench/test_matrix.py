@@ -8,10 +8,12 @@ from typing import Any
 import attrs
 import pytest
 
-from pyvirt.bench import DiskPoint, Fio, Iperf, Matrix, NetPoint, Place, disk, net
+from pyvirt.bench import DiskPoint, Fio, Matrix, NetPoint, Place, disk, net
 from pyvirt.disk import Null
 from pyvirt.errors import SpecError
 from pyvirt.nic import Tap, User
+
+ANY: Any = object()
 
 
 def test_every_device_of_the_table_can_be_described() -> None:
@@ -53,8 +55,8 @@ def test_options_are_plain_and_whole() -> None:
         pytest.param(
             lambda: NetPoint("e1000", backend="taps"), "backend", "did you mean 'tap'?", id="end"
         ),
-        pytest.param(lambda: DiskPoint("ide", Iperf()), "workload", "must be a Fio", id="fio"),
-        pytest.param(lambda: NetPoint("e1000", Fio()), "workload", "must be an Iperf", id="iperf"),
+        pytest.param(lambda: DiskPoint("ide", ANY), "workload", "must be a Fio", id="fio"),
+        pytest.param(lambda: NetPoint("e1000", ANY), "workload", "must be an Iperf", id="iperf"),
         pytest.param(
             lambda: DiskPoint("ide", place=Place(machine="q35")), "device", "q35", id="machine"
         ),
