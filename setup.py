@@ -12,7 +12,9 @@ HEADERS = sorted(map(str, Path("csrc").rglob("*.h")))
 OPTIMISE = ["-O3", "-g0", "-fvisibility=hidden", "-Icsrc"]
 # What Cython writes compares signed with unsigned numbers, and Python's own flags warn of that.
 DOOR = [*OPTIMISE, "-Wno-sign-compare"]
-STATIC = ["-static", "-Os", "-s", "-std=c11", "-Wall", "-Wextra", "-Icsrc", "-D_GNU_SOURCE"]
+PROGRAM = ["-Os", "-s", "-std=c11", "-Wall", "-Wextra", "-Icsrc", "-D_GNU_SOURCE"]
+# What loads a library of the system when it runs; all others need nothing but the kernel.
+LOADING = {"enter"}
 TRIM = ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
 
 
@@ -52,8 +54,9 @@ class Build(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.force or newer_group([*ext.sources, *ext.depends], str(target)):
-            flags = [*STATIC, *TRIM, "-o", str(target)]
-            self.spawn([*self.compiler.linker_exe, *flags, *ext.sources, *ext.extra_objects])
+            kind = "-ldl" if target.name in LOADING else "-static"
+            flags = [*PROGRAM, *TRIM, "-o", str(target)]
+            self.spawn([*self.compiler.linker_exe, *flags, *ext.sources, *ext.extra_objects, kind])
 
     def copy_extensions_to_source(self):
         Path("pyvirt/_native/bin").mkdir(exist_ok=True)

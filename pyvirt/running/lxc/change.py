@@ -13,7 +13,7 @@ from pyvirt.container.limits import limits_of
 from pyvirt.container.mount import Filesystem
 from pyvirt.container.render import checked
 from pyvirt.errors import ContainerError, SpecError
-from pyvirt.running.lxc import host, mounts
+from pyvirt.running.lxc import entering, host, mounts
 from pyvirt.running.lxc.engine import LOCK, Engine
 
 
@@ -104,16 +104,15 @@ def _unplug_device(engine: Engine, device: HostDevice) -> None:
 def _mount(engine: Engine, part: Filesystem) -> str:
     fd = mounts.opened(part)
     try:
-        os.set_inheritable(fd, True)  # into the container, whose agent keeps nothing of it
         kind = "file" if getattr(part, "file", False) else "dir"
-        _run(engine, [str(fd), part.target, kind], f"plugging {part.target}")
+        _run(engine, [str(entering.ALSO), part.target, kind], f"plugging {part.target}", fd)
     finally:
         os.close(fd)
     return part.target
 
 
-def _run(engine: Engine, words: list[str], what: str) -> None:
-    code = engine.enter("mounter", words).result()
+def _run(engine: Engine, words: list[str], what: str, also: int = -1) -> None:
+    code = engine.enter("mounter", words, also).result()
     if code != 0:
         why = os.strerror(code) if code > 0 else f"signal {-code}"
         raise ContainerError(engine.name, what, why)

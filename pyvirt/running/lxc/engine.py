@@ -42,9 +42,6 @@ BURIAL = 30.0
 #: Seconds that somebody else may work on the container before an act gives up.
 LOCK = 30.0
 
-#: Seconds in which what cannot be entered is found to have ended.
-DYING = 1.0
-
 #: Bytes of the log in which an error looks for the reason.
 WORDS = 256 << 10
 
@@ -68,7 +65,7 @@ class Engine:
         self.container, self.store, self.place, self.groups = container, store, place, groups
         self.detached, self.kept = detached, kept
         self.name = place.name
-        self.handle, self._entrance = Handle(self.name, store.root), Handle(self.name, store.root)
+        self.handle = Handle(self.name, store.root)
         self.console = ContainerConsole(f"the console of {self.name}", place / "console",
                                         self.handle)  # fmt: skip
         self.ended: Future[ContainerExit] = Future()
@@ -82,10 +79,10 @@ class Engine:
 
     # Life
 
-    def start(self, command: tuple[str, ...] | None) -> None:
+    def start(self, command: tuple[str, ...]) -> None:
         """Start it with `command` as its first process; `StartError` with liblxc's reason."""
         self._keep()
-        if not self.handle.start(command):
+        if not entering.start(self.handle, command):
             raise StartError(f"container {self.name}", self._why_not())
         self.watch()
 
@@ -208,18 +205,13 @@ class Engine:
             return self._agent  # type: ignore[return-value]
 
     def _enter(self) -> NativeAgent:
-        try:
-            sock = entering.agent(self._entrance, self.container.env, root=self._has_root())
-        except ContainerError as error:
-            with suppress(TimeoutError):  # it may just be ending
-                end = self.ended.result(DYING)
-                raise ClosedError(f"container {self.name}", str(end)) from error
-            raise
+        sock = entering.agent(self.handle, self.container.env, root=self._has_root())
         return NativeAgent(sock, self.explain_silence, peer=f"the agent in {self.name}")
 
-    def enter(self, name: str, words: list[str]) -> Future[int]:
+    def enter(self, name: str, words: list[str], also: int = -1) -> Future[int]:
         """Run our program `name` in it; its exit code, or minus its signal."""
-        return entering.enter(self._entrance, name, words, {}, -1, root=self._has_root())
+        root = self._has_root()
+        return entering.enter(self.handle, name, words, {}, -1, root=root, also=also)
 
     def _has_root(self) -> bool:
         return any(line.split()[0] == "0" for line in self._uid_map())
@@ -334,7 +326,6 @@ class Engine:
             agent.add_done_callback(partial(_close, error=error))
         self.console.close(error)
         self.handle.close()
-        self._entrance.close()
 
     def _clear(self) -> None:
         self.groups.remove()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from attrs import frozen
 
 from pyvirt.lxc.log import Ending
@@ -43,5 +45,7 @@ class ContainerExit:
 
 def judge(ending: Ending, asked: bool, log: str, serial: str) -> ContainerExit:
     """The end of a container that was `asked` to end, or was not."""
+    if ending.signal == signal.SIGINT:  # reboot(2): an init that turned its machine off
+        ending = Ending(code=0)
     reason = STOPPED if asked else KILLED if ending.signal is not None else EXITED
     return ContainerExit(reason, ending.code, ending.signal, log, serial)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyvirt._native import forked
 from pyvirt.errors import BusyError, ContainerError
 from pyvirt.running.lxc.library import library
-
-_CLEAR_ENV = 1
-_ALL_DEFAULTS = 0xFFFF
-_NOBODY = 0xFFFF_FFFF  # (uid_t)-1: liblxc chooses
 
 
 class Handle:
@@ -25,25 +19,11 @@ class Handle:
 
     def __init__(self, name: str, root: Path) -> None:
         self._ffi, self._lib = library()
-        self.name = name
+        self.name, self.root = name, root
         self._lock = threading.RLock()
         self._own: Any = self._lib.lxc_container_new(name.encode(), os.fsencode(root))
         if not self._own:
             raise ContainerError(name, "reading the configuration")
-
-    def start(self, command: Sequence[str] | None = None) -> bool:
-        """Start it in the background; whether its first process runs.
-
-        In a child: liblxc moves whoever starts a container into its monitor's control group.
-        """
-        argv, _keep = self._words(command) if command else (self._ffi.NULL, None)
-        with self._lock:
-            self._own.want_daemonize(self._own, True)
-            started = forked.start(*map(self._address, (self._own.start, self._own, argv)))
-        return self.init_pid() > 0 if started is None else started
-
-    def _address(self, pointer: Any) -> int:
-        return int(self._ffi.cast("uintptr_t", pointer))
 
     def state(self) -> str:
         """LXC's word in lower case: "running", "frozen", "stopped", ..."""
@@ -104,28 +84,9 @@ class Handle:
             raise BusyError(f"the console of container {self.name}")
         return int(fd[0]), int(keep)
 
-    def attach(
-        self,
-        words: Sequence[str],
-        fds: tuple[int, int, int],
-        env: Mapping[str, str],
-        *,
-        root: bool,
-    ) -> int:
-        """Run a program in it, as its user 0 where it has one; its pid on this host.
-
-        It is a child of this process. It inherits every descriptor that is not close-on-exec.
-        """
-        command = self._ffi.new("lxc_attach_command_t *")
-        argv, keep = self._words(words)
-        command.program, command.argv = keep[0], argv
-        options, kept = self._options(fds, env, root)
-        pid = self._ffi.new("pid_t *")
-        run = self._ffi.addressof(self._lib, "lxc_attach_run_command")
-        with self._lock:
-            failed = self._own.attach(self._own, run, command, options, pid)
-        del kept
-        return -1 if failed else int(pid[0])
+    def offset(self, function: str) -> str:
+        """Where the pointer to a function of liblxc lies in its structure."""
+        return str(self._ffi.offsetof("struct lxc_container", function))
 
     def close(self) -> None:
         """Let go of liblxc's structure."""
@@ -133,23 +94,6 @@ class Handle:
             if self._own is not None:
                 self._lib.lxc_container_put(self._own)
                 self._own = None
-
-    def _options(self, fds: Sequence[int], env: Mapping[str, str], root: bool) -> tuple[Any, Any]:
-        options = self._ffi.new("lxc_attach_options_t *")
-        options.attach_flags, options.namespaces, options.personality = _ALL_DEFAULTS, -1, -1
-        options.uid = options.gid = 0 if root else _NOBODY
-        options.env_policy = _CLEAR_ENV
-        cwd = self._ffi.new("char[]", b"/")
-        extra, keep = self._words([f"{name}={value}" for name, value in env.items()])
-        options.initial_cwd, options.extra_env_vars = cwd, extra
-        options.stdin_fd, options.stdout_fd, options.stderr_fd = fds
-        options.log_fd = -1
-        return options, (cwd, extra, keep)
-
-    def _words(self, words: Sequence[str]) -> tuple[Any, list[Any]]:
-        """A vector of C strings, and what must live as long as it."""
-        kept = [self._ffi.new("char[]", os.fsencode(word)) for word in words]
-        return self._ffi.new("char *[]", [*kept, self._ffi.NULL]), kept
 
     def __repr__(self) -> str:
         return f"<Handle {self.name}{'' if self._own else ', closed'}>"
