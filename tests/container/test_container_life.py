@@ -23,7 +23,7 @@ from pyvirt.container import (
     Tmpfs,
     Veth,
 )
-from pyvirt.errors import ClosedError, LimitError, TimedOut, UnsupportedError
+from pyvirt.errors import ClosedError, LimitError, RootFSError, TimedOut, UnsupportedError
 from pyvirt.running.lxc import host
 from pyvirt.running.lxc.store import Store
 
@@ -223,7 +223,7 @@ def test_devices_and_mounts_come_and_go(contained: RunningContainer, store: Stor
 
 MISTAKES = [
     pytest.param({"rootfs": Directory("/nowhere/at/all")}, Exception, "is not there", id="rootfs"),
-    pytest.param({"init": "/sbin/none"}, StartError, 'Failed to exec "/sbin/none"', id="init"),
+    pytest.param({"init": "/sbin/none"}, RootFSError, "has no /sbin/none", id="init"),
     pytest.param({"devices": [HostDevice("/dev/gone")]}, UnsupportedError, "gone", id="device"),
     pytest.param({"nics": [Veth("nobridge")]}, UnsupportedError, "nobridge", id="bridge"),
     pytest.param({"nics": [Physical("nocard")]}, UnsupportedError, "nocard", id="card"),

@@ -16,7 +16,7 @@ from rootfs_tars import Layout, docker_archive, entry, tar
 from support.containers import REASON, new_store
 
 from pyvirt.container import Container
-from pyvirt.errors import PyvirtError, RunsError
+from pyvirt.errors import PyvirtError, RootFSError, RunsError
 from pyvirt.rootfs import (
     Busybox,
     Debian,
@@ -244,3 +244,13 @@ def test_the_default_is_described_by_nothing() -> None:
     assert repr(Container(rootfs=Overlay("/base"))) == (
         "Container(rootfs=Overlay(Directory(Path('/base'))))"
     )
+
+
+def test_a_root_without_an_init_does_not_start(tmp_path: Path, store: Store) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(RootFSError) as caught:
+        RunningContainer.start(Container(rootfs=Directory(tmp_path)), store=store)
+    assert str(caught.value) == f"{tmp_path}: has no /sbin/init; it is empty"
+    with pytest.raises(RootFSError) as caught:
+        RunningContainer.start(Container(rootfs=Directory("/nowhere")), store=store)
+    assert str(caught.value) == "/nowhere: is not there"

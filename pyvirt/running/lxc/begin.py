@@ -26,7 +26,7 @@ from pyvirt.running.lxc.engine import LOCK, Engine
 from pyvirt.running.lxc.groups import Groups
 from pyvirt.running.lxc.library import library
 from pyvirt.running.lxc.store import Store
-from pyvirt.running.rootfs import Prepared, prepare
+from pyvirt.running.rootfs import Prepared, prepare, require
 
 if TYPE_CHECKING:
     from pyvirt.running.rootfs.watch import Progress
@@ -90,6 +90,8 @@ def boot(
     """
     groups = Groups(host.layout(), f"pyvirt-{place.name}-{secrets.token_hex(4)}")
     whole = as_imaged(container, prepared)
+    if whole.command is None:
+        require(prepared, whole.init)
     write(whole, groups, place, prepared, idmap)
     (place / DESCRIPTION).write_text(json.dumps(table(container), indent=2) + "\n")
     (place / RUNNING).write_text(json.dumps({"group": groups.name, "owned": not detach}) + "\n")

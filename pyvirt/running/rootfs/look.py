@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pyvirt.errors import RootFSError
@@ -20,9 +19,16 @@ def require(prepared: Prepared, program: str) -> None:
     if kind == "loop":
         return
     *lowers, upper = map(Path, paths.split(":"))
-    with merged([upper, *lowers], userxattr="userxattr" in prepared.options) as root:
-        if exists(root, program):
-            return
-        entries = os.listdir(root)
-    hint = "it is empty" if not entries else "name a command, or another init"
-    raise RootFSError(upper, f"has no {program}; {hint}")
+    # A mount costs 8 ms; what one layer has, nearly always nothing above it hides.
+    if any(_has([layer], program) for layer in (*lowers, upper)):
+        return
+    if _has([upper, *lowers], program, userxattr="userxattr" in prepared.options):
+        return
+    empty = not any(any(layer.iterdir()) for layer in (*lowers, upper))
+    hint = "it is empty" if empty else "name a command, or another init"
+    raise RootFSError(lowers[0] if lowers else upper, f"has no {program}; {hint}")
+
+
+def _has(layers: list[Path], program: str, *, userxattr: bool = False) -> bool:
+    with merged(layers, userxattr=userxattr) as root:
+        return exists(root, program)
