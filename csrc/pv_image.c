@@ -238,6 +238,10 @@ static uint8_t *put_number(uint8_t *p, uint64_t value)
 {
     const uint64_t part = UINT64_C(100000000);
 
+    if (value < 10) {
+        *p = (uint8_t)('0' + value);
+        return p + 1;
+    }
     if (value < part)
         return put_first(p, (uint32_t)value);
     if (value / part < part) {

@@ -44,7 +44,8 @@ cdef extern from "pv_image.h" nogil:
 
 cdef enum:
     HOLES = 1024  # layers of a chain at most
-    HUGE = 16 << 20  # bytes of a column or of a text that are worth huge pages
+    HUGE = 1 << 20  # bytes of a column or of a text that are worth huge pages
+    PAGE = 2 << 20  # such a page, in whose multiples the kernel places what it can be used for
 
 cdef uint64_t EMPTY[2]
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
@@ -56,13 +57,20 @@ cdef void *address(object owner) except NULL:
     return view.buf
 
 
+cdef object column(size_t size, bint huge):
+    """Memory that costs nothing before it is written to."""
+    owner = mmap.mmap(-1, (size + PAGE - 1) // PAGE * PAGE if huge else max(1, size),
+                      flags=PRIVATE)
+    if huge:
+        owner.madvise(mmap.MADV_HUGEPAGE)
+    return owner
+
+
 cdef class Columns:
     def __cinit__(self, size_t room):
-        sizes = [8, 8, 8, 4, 2, 2, 1]
-        self.owners = [mmap.mmap(-1, max(1, size * room), flags=PRIVATE) for size in sizes]
-        for owner in self.owners[:3]:  # The wide ones; huge pages of the others would cost more.
-            if len(owner) >= HUGE:
-                owner.madvise(mmap.MADV_HUGEPAGE)
+        # Only the wide ones: huge pages of the others would cost more memory than time.
+        self.owners = [column(8 * room, 8 * room >= HUGE) for _ in range(3)]
+        self.owners += [column(size * room, False) for size in (4, 2, 2, 1)]
         self.raw.start = <uint64_t *>address(self.owners[0])
         self.raw.length = <uint64_t *>address(self.owners[1])
         self.raw.host = <uint64_t *>address(self.owners[2])

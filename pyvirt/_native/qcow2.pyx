@@ -4,6 +4,7 @@ import mmap
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from pyvirt._native.columns cimport (Columns, Reader, PV_OK, address, pv_columns, pv_reader,
                                      pv_status, pv_where)
@@ -130,6 +131,23 @@ cdef class Geometry:
         if status != PV_OK:
             (<Reader>layers[at][0]).fail(status, &where, TABLES)
 
+    def used(self, Reader reader, bytes refcount_table, uint64_t clusters, uint64_t enough):
+        """How many clusters of the file have a refcount; counting ends at `enough`."""
+        cdef pv_qcow2_check check
+        cdef bytearray table = bytearray(1 << self.raw.cluster_bits)
+        cdef pv_status status
+        cdef uint64_t used = 0
+        memset(&check, 0, sizeof(check))
+        check.image, check.reader, check.clusters = self.raw, &reader.raw, clusters
+        check.table = <uint8_t *><char *>table
+        check.refcount_table = <const uint8_t *>refcount_table
+        check.refcount_entries = len(refcount_table) // 8
+        with nogil:
+            status = pv_qcow2_used(&check, enough, &used)
+        if status != PV_OK:
+            reader.fail(status, &check.where, TABLES)
+        return used
+
     def bitmap(self, Reader reader, bytes table, uint64_t table_offset, bytearray bits):
         """Fill `bits` with those of the persistent bitmap that has this table."""
         cdef const uint8_t *entries = table
@@ -195,15 +213,6 @@ cdef class Refcounts:
         with nogil:
             status = pv_qcow2_check_stored(&self.raw)
         self.done(status)
-
-    def used(self, uint64_t enough):
-        """How many clusters have a refcount; counting ends at `enough`."""
-        cdef pv_status status
-        cdef uint64_t used = 0
-        with nogil:
-            status = pv_qcow2_used(&self.raw, enough, &used)
-        self.done(status)
-        return used
 
     def mark(self, uint64_t offset, uint64_t size, int owner):
         pv_qcow2_check_mark(&self.raw, offset, size, owner)

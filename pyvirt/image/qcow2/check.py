@@ -111,9 +111,21 @@ def refcounts(layer: Qcow2Layer, findings: int = 0) -> Refcounts:
     clusters = -(-layer.source.size // header.cluster_size)
     if clusters * _CELL > layer.budget.memory:
         raise BudgetError(f"the check of {name_of(layer.source)}", layer.budget.memory)
-    offset = header.refcount_table_offset
-    table = padded(layer.source, header.refcount_table_clusters * header.cluster_size, offset)
+    table, offset = refcount_table(layer), header.refcount_table_offset
     return Refcounts(layer.geometry, layer.reader, table, offset, clusters, findings)
+
+
+def used(layer: Qcow2Layer, enough: int) -> int:
+    """How many clusters of the file have a refcount; counting ends at `enough`."""
+    clusters = -(-layer.source.size // layer.header.cluster_size)
+    return layer.geometry.used(layer.reader, refcount_table(layer), clusters, enough)
+
+
+def refcount_table(layer: Qcow2Layer) -> bytes:
+    """The table as far as the file has it, and zeros."""
+    header = layer.header
+    size = header.refcount_table_clusters * header.cluster_size
+    return padded(layer.source, size, header.refcount_table_offset)
 
 
 def padded(source: Source, size: int, offset: int) -> bytes:

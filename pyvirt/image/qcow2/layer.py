@@ -15,7 +15,7 @@ from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents
 from pyvirt.image.layer import Reference, Siblings
 from pyvirt.image.qcow2.bitmaps import Bitmap, dirty_ranges, read_bitmaps, read_bits
-from pyvirt.image.qcow2.check import CheckResult, check, refcounts
+from pyvirt.image.qcow2.check import CheckResult, check, used
 from pyvirt.image.qcow2.header import Header, read_l1
 from pyvirt.image.qcow2.snapshots import Snapshot, read_snapshots
 from pyvirt.image.source import Source, name_of
@@ -120,7 +120,7 @@ class Qcow2Layer:
         enough = max(clusters * 10 // 9, clusters + 2)
         if enough > -(-self.source.size // self.block):
             return False
-        return refcounts(self).used(enough) >= enough
+        return used(self, enough) >= enough
 
     # -- Checked and measured --------------------------------------------------------------------
 
