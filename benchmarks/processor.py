@@ -5,6 +5,7 @@ It counts all threads, and leaves out whatever a program waits for.
 
 from __future__ import annotations
 
+import mmap
 import resource
 import subprocess
 import threading
@@ -21,6 +22,18 @@ def worked(act: Callable[[], Any]) -> Timed:
     begun = time.process_time()
     result = act()
     return Timed(time.process_time() - begun, result)
+
+
+def with_warm_memory(size: int, act: Callable[[], Any]) -> Timed:
+    """The same with `size` bytes of the kernel's free memory touched before.
+
+    A virtual machine's host may take free memory away, and takes long to bring it back.
+    """
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        for at in range(0, size, mmap.PAGESIZE):
+            memory[at] = 1
+    return worked(act)
 
 
 def children(act: Callable[[], Any]) -> Timed:
