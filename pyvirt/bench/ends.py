@@ -7,7 +7,8 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -157,20 +158,38 @@ def joined(end: HostEnd | TapEnd | PeerEnd, point: NetPoint) -> Iterator[Joined]
 
 @contextmanager
 def _passt(address: str, gateway: str) -> Iterator[str]:
-    """The path of a socket at which passt serves one guest; see `PeerEnd.join` for why."""
-    if shutil.which("passt") is None:
+    """The path of a socket at which passt serves one guest; see `PeerEnd.join` for why.
+
+    passt is started when QEMU connects, with its end: what passt binds is in a mount
+    namespace of its own.
+    """
+    program = shutil.which("passt")
+    if program is None:
         raise UnsupportedError("passt", "this host", "install the package passt")
-    with TemporaryDirectory(prefix="pyvirt-bench-") as place:
+    words = [program, "--foreground", "--quiet", "--address", address, "--gateway", gateway]
+    with (
+        TemporaryDirectory(prefix="pyvirt-bench-") as place,
+        socket.socket(socket.AF_UNIX) as listener,
+        ThreadPoolExecutor(1) as thread,
+    ):
         path = f"{place}/net"
-        given = ["--address", address, "--gateway", gateway]
-        words = ["passt", "--foreground", "--quiet", "--one-off", "--socket", path, *given]
-        with spawn(words) as process:
-            limit = time.monotonic() + PATIENCE
-            while not Path(path).exists():
-                if process.exit is not None or time.monotonic() > limit:
-                    raise StartError("passt", str(process.exit), process.last_words)
-                time.sleep(0.005)
+        listener.bind(path)
+        listener.listen(1)
+        serving = thread.submit(_on_connection, listener, words)
+        try:
             yield path
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # ends an accept that still waits
+            with suppress(OSError):
+                serving.result().close()
+
+
+def _on_connection(listener: socket.socket, words: Sequence[str]) -> Process:
+    """The program with `words`, started with the connection that comes."""
+    connection, _from = listener.accept()
+    with connection:
+        return spawn([*words, "--fd", str(connection.fileno())], pass_fds=[connection.fileno()])
 
 
 def _serve(
