@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pyvirt.nic import Nic as Nic
     from pyvirt.nic import Tap as Tap
     from pyvirt.nic import User as User
+    from pyvirt.running.kept import Kept as Kept
     from pyvirt.running.lxc.container import RunningContainer as RunningContainer
     from pyvirt.running.monitor import Monitor as Monitor
     from pyvirt.running.probe import probe as probe
@@ -75,6 +76,7 @@ _HOMES = {
     "guest.result": "Result",
     "machine": "CPU IOThread Machine Memory OVMF",
     "nic": "Nic Tap User",
+    "running.kept": "Kept",
     "running.lxc.container": "RunningContainer",
     "running.monitor": "Monitor",
     "running.probe": "probe",
