@@ -23,6 +23,8 @@ COMMANDS = {
     "container": "Make containers, run in them, keep them.",
     "image": "Look into disk images, make them, change them.",
     "doctor": "Say what this host has for guests, and how to get what it lacks.",
+    "top": "Show what the virtqueues of running guests do: depth, requests and bytes each second.",
+    "trace": "Show every virtio request of GUEST, which goes on as before.",
     "qmp": "Talk to the QEMU that listens at SOCKET: one COMMAND, or a shell.",
     "qmp-stubs": "Write a .pyi, so that editors and mypy know the commands of a QEMU.",
     "cache": "List or remove what was downloaded, built and learnt.",

@@ -8,18 +8,17 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 from attrs import frozen
 
 from pyvirt.cli.describe import vm_of, vm_options
+from pyvirt.cli.guests import findable, listening
 from pyvirt.cli.output import Output, json_option
 from pyvirt.cli.progress import Progress
 
 if TYPE_CHECKING:
     from pyvirt.guest.process import Exit
     from pyvirt.running.vm import RunningVM
-    from pyvirt.vm import VM
 
 
 @frozen
@@ -85,9 +84,11 @@ def command(
         raise click.UsageError("Give a COMMAND, or --console for a shell.")
     if console and (output.json or not (sys.stdin.isatty() and sys.stdout.isatty())):
         raise click.UsageError("--console needs a terminal, and no --json.")
-    vm = _with_monitor(vm_of(file, given), qmp)
+    vm = vm_of(file, given)
+    if qmp is not None:
+        vm = listening(vm, qmp)
     task = Task(words, env=variables(env), cwd=cwd, user=user, timeout=timeout)
-    with Progress() as progress:
+    with Progress() as progress, findable(vm) as vm:
         began = time.monotonic()
         progress(f"starting {vm.name}")
         with vm.start(progress=progress) as running:
@@ -97,15 +98,6 @@ def command(
             running.wait_for(agent=True)
             progress.clear()
             return _run(running, task, output, time.monotonic() - began)
-
-
-def _with_monitor(vm: VM, path: str | None) -> VM:
-    """The VM with a second monitor that listens at `path`."""
-    if path is None:
-        return vm
-    where = path.replace(",", ",,")
-    more = ("-qmp", f"unix:{where},server=on,wait=off")
-    return attrs.evolve(vm, arguments=(*vm.arguments, *more))
 
 
 def variables(words: Sequence[str]) -> dict[str, str] | None:

@@ -1,0 +1,260 @@
+"""Traces of a real guest: what it did is what was seen, each request once and in its order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.qemu import needs_qemu
+
+from pyvirt import VM, Device, Disk, Nic, RunningVM, SpecError, aio
+from pyvirt.guest import Guest
+from pyvirt.running.bells import Bells
+from pyvirt.virtio.requests import NetFrame, Request
+from pyvirt.virtio.trace import Trace
+
+pytestmark = [needs_qemu, pytest.mark.timeout(300)]
+
+MIB = 1 << 20
+
+#: A guest under TCG whose host is busy may be faster than who looks at it. Then a trace says so,
+#: and is tried again.
+TRIES = 5
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where QEMU writes the frames of the card."""
+    return tmp_path_factory.mktemp("frames") / "frames.pcap"
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory, frames: Path) -> Iterator[RunningVM]:
+    """A guest with fio, two disks and a card."""
+    folder = tmp_path_factory.mktemp("disks")
+    for name in ("blk.img", "scsi.img", "packed.img"):
+        with open(folder / name, "wb") as file:
+            file.truncate(16 * MIB)
+    vm = VM(
+        memory="512M",
+        boot=Guest(packages=["fio"]),
+        disks=[
+            Disk(folder / "blk.img", format="raw"),
+            Disk(folder / "scsi.img", format="raw", bus="scsi"),
+            Disk(folder / "packed.img", format="raw", properties={"packed": True}),
+        ],
+        nics=[Nic(dump=frames)],
+    )
+    with vm.start() as running:
+        running.wait_for(agent=True)
+        yield running
+
+
+def fio(guest: RunningVM, disk: str, *, depth: int, seed: int) -> list[tuple[str, int, int]]:
+    """Run a job of random writes and reads; what its own log says that it did, in order."""
+    guest.run(
+        "rm -f /tmp/log; fio --name=job --direct=1 --bs=4k --size=800k --rw=randrw "
+        f"--ioengine=libaio --filename=/dev/{disk} --iodepth={depth} --randseed={seed} "
+        "--write_iolog=/tmp/log",
+        check=True,
+    )
+    done = []
+    for line in guest.read_text("/tmp/log").splitlines():
+        words = line.split()[-3:]
+        if words and words[0] in ("read", "write"):
+            done.append((words[0], int(words[1]), int(words[2])))
+    assert len(done) == 200
+    return done
+
+
+def moved(trace: Trace) -> list[tuple[str, int | None, int]]:
+    """What the trace says was read and written beyond fio's own first looks at the disk."""
+    return [
+        (one.operation, one.offset, one.length)
+        for one in trace
+        if one.operation in ("read", "write")
+    ]
+
+
+def traced(
+    guest: RunningVM, device: str, disk: str, depth: int
+) -> tuple[Trace, list[tuple[str, int, int]]]:
+    """A whole trace of a job, and what the job did."""
+    for seed in range(TRIES):
+        with guest.trace(device) as tracer:
+            done = fio(guest, disk, depth=depth, seed=seed)
+        trace = tracer.stop()
+        if not trace.lost:
+            break
+    assert not trace.lost, str(trace.lost)
+    return trace, done
+
+
+@pytest.mark.parametrize(
+    ("device", "disk"),
+    [pytest.param("disk0", "vda", id="blk"), pytest.param("scsi0", "sda", id="scsi")],
+)
+def test_a_trace_has_the_requests_of_a_job_in_their_order(
+    guest: RunningVM, device: str, disk: str
+) -> None:
+    trace, done = traced(guest, device, disk, 1)
+    seen = moved(trace)
+    assert [one for one in seen if one in set(done)] == done
+    writes = [one for one in trace if one.operation == "write"]
+    assert all(one.error is None and one.done is not None for one in writes)
+
+
+@pytest.mark.parametrize(
+    ("device", "disk"),
+    [pytest.param("disk0", "vda", id="blk"), pytest.param("scsi0", "sda", id="scsi")],
+)
+def test_a_trace_of_a_deep_queue_misses_nothing(guest: RunningVM, device: str, disk: str) -> None:
+    guest.run(f"echo none > /sys/block/{disk}/queue/scheduler; "
+              f"echo 2 > /sys/block/{disk}/queue/nomerges", check=True)  # fmt: skip
+    trace, done = traced(guest, device, disk, 32)
+    assert sorted(one for one in moved(trace) if one in set(done)) == sorted(done)
+    assert max(trace.columns["depth"]) > 1
+
+
+def test_what_a_packed_ring_did_is_seen_or_counted(guest: RunningVM) -> None:
+    with guest.trace("disk2") as tracer:
+        done = fio(guest, "vdb", depth=16, seed=1)
+    trace = tracer.stop()
+    seen = [one for one in moved(trace) if one in set(done)]
+    assert len(seen) + trace.lost.requests + trace.lost.uncertain >= len(done)
+    if not trace.lost:
+        assert sorted(seen) == sorted(done)
+
+
+def pcap(path: Path) -> list[bytes]:
+    """The frames of a pcap file."""
+    data, at, frames = path.read_bytes(), 24, []
+    while at + 16 <= len(data):
+        size = struct.unpack_from("<8xII", data, at)[0]
+        frames.append(data[at + 16 : at + 16 + size])
+        at += 16 + size
+    return frames
+
+
+def test_pings_are_the_frames_that_qemu_saw(guest: RunningVM, frames: Path) -> None:
+    before = len(pcap(frames))
+    with guest.trace("nic0", snap=2048) as tracer:
+        guest.run("ping -c 5 -i 0.2 -s 100 10.0.2.2", check=True)
+    trace = tracer.stop()
+    assert not trace.lost
+    found = [one for one in trace if isinstance(one, NetFrame) and one.done and one.length]
+    seen = [bytes(one.data) for one in found]
+    wanted = pcap(frames)[before:]
+    assert sorted(seen) == sorted(wanted)
+    assert sum(frame[12:14] == b"\x08\x00" and frame[23] == 1 for frame in seen) == 10
+
+
+def test_requests_come_as_they_are_done(guest: RunningVM) -> None:
+    with guest.trace("disk0", keep=False) as tracer:
+        writer = threading.Thread(target=guest.run, args=("dd if=/dev/zero of=/dev/vda bs=64k "
+                                                          "count=4 oflag=direct",))  # fmt: skip
+        writer.start()
+        seen: list[Request] = []
+        for request in tracer:
+            seen.append(request)
+            if sum(one.operation == "write" for one in seen) == 4:
+                break
+        writer.join()
+        assert "following" in repr(tracer)
+    assert {one.length for one in seen if one.operation == "write"} == {65536}
+    assert tracer.over
+    assert tracer.why == "it was stopped"
+
+
+def test_a_callback_gets_each_request(guest: RunningVM) -> None:
+    seen: list[Request] = []
+    with guest.trace("disk0", callback=seen.append) as tracer:
+        guest.run("dd if=/dev/vda of=/dev/null bs=32k count=3 iflag=direct", check=True)
+    assert len(seen) == len(tracer.stop())
+    assert sum(one.length == 32768 for one in seen) == 3
+
+
+def test_what_a_callback_raises_comes_out_of_stop(guest: RunningVM) -> None:
+    def fail(request: Request) -> None:
+        raise ValueError(request.operation)
+
+    with pytest.raises(ValueError, match="read"), guest.trace("disk0", callback=fail):
+        guest.run("dd if=/dev/vda of=/dev/null bs=32k count=3 iflag=direct", check=True)
+
+
+def test_a_trace_is_awaited(guest: RunningVM) -> None:
+    async def scenario() -> int:
+        running = aio.vm.RunningVM.of(guest)
+        async with await running.trace("disk0") as tracer:
+            task = asyncio.create_task(
+                running.run("dd if=/dev/vda of=/dev/null bs=16k count=2 iflag=direct")
+            )
+            count = 0
+            async for request in tracer:
+                count += request.length == 16384
+                if count == 2:
+                    break
+            await task
+        return len(await tracer.stop())
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 60)) >= 2
+
+
+def test_a_small_buffer_drops_and_says_so(guest: RunningVM) -> None:
+    with guest.trace("disk0", buffer=8192) as tracer:
+        fio(guest, "vda", depth=1, seed=random.randrange(100))
+    trace = tracer.stop()
+    assert trace.lost.dropped > 0
+    assert len(trace) < 200
+
+
+def test_a_guest_that_does_nothing_is_hardly_looked_at(guest: RunningVM) -> None:
+    with guest.trace("disk0") as tracer:
+        with Bells(guest.pid) as bells:
+            rings = bells.count > 0
+        time.sleep(1)
+        looks = tracer.effort.looks
+    if rings:  # else descriptors of QEMU may not be taken here
+        assert looks < 5000
+
+
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        ({"interval": 0}, "interval"),
+        ({"budget": 1.5}, "budget"),
+        ({"snap": 1 << 20}, "snap"),
+        ({"buffer": 10}, "buffer"),
+    ],
+)
+def test_terms_that_cannot_be(guest: RunningVM, terms: dict[str, float], field: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        guest.trace("disk0", **terms)  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_a_device_that_is_not_there(guest: RunningVM) -> None:
+    with pytest.raises(SpecError, match="must be a virtio device of this VM"):
+        guest.trace("disk9")
+
+
+def test_a_trace_ends_with_its_guest(tmp_path: Path) -> None:
+    with open(tmp_path / "disk.img", "wb") as file:
+        file.truncate(MIB)
+    vm = VM(memory="256M", disks=[Disk(tmp_path / "disk.img", format="raw")],
+            devices=[Device("virtio-rng-pci")])  # fmt: skip
+    with vm.start() as running:
+        running.wait_for(agent=True)
+        tracer = running.trace()
+        running.run("dd if=/dev/vda of=/dev/null bs=4k count=2 iflag=direct", check=True)
+        running.stop()
+        assert any(one.operation == "read" for one in list(tracer))
+        assert tracer.over
+        assert tracer.why == f"{vm.name} ended"
+    assert any(one.operation == "read" for one in tracer.stop())
