@@ -181,6 +181,7 @@ def _own(container: Container, host: Host) -> Iterator[Line]:
     yield Line("lxc.cgroup.dir.container", f"{host.group}/payload")
     yield Line("lxc.cgroup.dir.monitor", f"{host.group}/monitor")
     yield Line("lxc.cgroup.dir.monitor.pivot", f"{host.group}/pivot")
+    yield Line("lxc.pty.max", "1024")  # without it there is no /dev/ptmx
     yield Line("lxc.console.logfile", f"{host.place}/console")
     yield Line("lxc.log.file", f"{host.place}/log")
     yield Line("lxc.log.level", "INFO")  # the level at which it tells how the first process ended
