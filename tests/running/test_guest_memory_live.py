@@ -61,8 +61,8 @@ MACHINES = [
     pytest.param(idle(Machine("q35", max_ram_below_4g=GIB), "2G"), id="q35-low-hole"),
     pytest.param(idle("microvm", "4G"), id="microvm"),
     pytest.param(idle("pc", "64M", video=StdVga()), id="vga-window"),
-    pytest.param(idle("q35", Memory(nodes=[NumaNode("1G", cpus=[0]), NumaNode("2G"), NumaNode("512M")])),
-                 id="nodes-around-the-hole"),
+    pytest.param(idle("q35", Memory(nodes=[NumaNode("1G", cpus=[0]), NumaNode("2G"),
+                                           NumaNode("512M")])), id="nodes-around-the-hole"),
     pytest.param(idle("q35", Memory("128M", slots=2, maximum="4G"),
                       devices=[DIMM("256M"), VirtioMem("512M")]), id="modules"),
 ]  # fmt: skip
