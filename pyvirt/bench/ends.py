@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -61,9 +61,8 @@ class End(Protocol):
 class HostEnd:
     """This host, as a guest sees it through user-mode networking or passt."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self) -> None:
         self.port, self.trips = _free_port(), _free_port()
-        self._progress = progress
         words = ["iperf3", "--server", "--bind", "127.0.0.1", "--port", str(self.port)]
         self._server = self.serve(words, self.port)
 
@@ -77,7 +76,7 @@ class HostEnd:
             yield Joined(Stream(Unix(path)), address, gateway)
 
     def serve(self, argv: Sequence[str], port: int = 0) -> Process:
-        return _serve(argv, port or self.trips, [], self._progress)
+        return _serve(argv, port or self.trips)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -92,8 +91,7 @@ class TapEnd:
 
     port, trips = IPERF, TRIPS
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self) -> None:
         with ExitStack() as undo:
             self._namespace = undo.enter_context(Namespace())
             self._server = self.serve(["iperf3", "--server"], IPERF)
@@ -109,7 +107,7 @@ class TapEnd:
                 os.close(fd)
 
     def serve(self, argv: Sequence[str], port: int = TRIPS) -> Process:
-        return _serve(argv, port, self._namespace.words([]), self._progress)
+        return _serve(argv, port, self._namespace.words([]))
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -192,12 +190,10 @@ def _on_connection(listener: socket.socket, words: Sequence[str]) -> Process:
         return spawn([*words, "--fd", str(connection.fileno())], pass_fds=[connection.fileno()])
 
 
-def _serve(
-    argv: Sequence[str], port: int, prefix: Sequence[str], progress: Progress
-) -> Process:
+def _serve(argv: Sequence[str], port: int, prefix: Sequence[str] = ()) -> Process:
     """Start a server with the host's program, and wait until it listens on `port`."""
-    path, environment = programs.find(argv[0], progress)
-    process = spawn([*prefix, path, *argv[1:]], env=_without_colour(environment))
+    path, environment = programs.find(argv[0])
+    process = spawn([*prefix, path, *argv[1:]], env=environment)
     limit = time.monotonic() + PATIENCE
     while not _listens(process.pid, port):
         if process.exit is not None:
@@ -207,10 +203,6 @@ def _serve(
             raise TimedOut(f"the start of {argv[0]} on port {port}", PATIENCE)
         time.sleep(0.005)
     return process
-
-
-def _without_colour(environment: Mapping[str, str]) -> dict[str, str]:
-    return {**environment, "LC_ALL": "C"}
 
 
 def _listens(pid: int, port: int) -> bool:

@@ -12,15 +12,17 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import attrs
 import msgspec
 from attrs import frozen
 
 from pyvirt.bench.counts import EVENTS, IDE_PORTS, Registers, devices_of, registers, vdevs
 from pyvirt.bench.place import Place
 from pyvirt.disk import Disk
-from pyvirt.errors import GuestError, TimedOut, UnsupportedError
+from pyvirt.errors import GuestError, UnsupportedError
 from pyvirt.guest import Guest
 from pyvirt.nic import Nic
+from pyvirt.qemu.render import argv
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.vm import RunningVM
 from pyvirt.vm import VM
@@ -49,10 +51,14 @@ _QUIET = "for what in all default; do echo 1 > /proc/sys/net/ipv6/conf/$what/dis
 
 @frozen
 class Found:
-    """A device as the guest knows it: its name there, and the address of its PCI function."""
+    """A device as the guest knows it: its name there, and the address of its PCI function.
+
+    `words` are QEMU's options for it, where it was plugged.
+    """
 
     name: str
     pci: str
+    words: tuple[str, ...] = ()
 
 
 class BenchGuest:
@@ -125,11 +131,27 @@ class BenchGuest:
         scsi = isinstance(part, Disk) and part.bus == "scsi"
         if scsi:
             self._said(_SCAN)
-        new = _until(lambda: next(iter(set(here()) - before), None), _lack(part))
-        yield new
+        kind = part.model if isinstance(part, Nic) else part.controller or part.bus
+        new = _until(
+            lambda: next(iter(set(here()) - before), None),
+            f"finding the {kind} device",
+            "no driver of its kernel took it",
+        )
+        yield attrs.evolve(new, words=self._words(part))
         if scsi:
             self._said(f"echo 1 > /sys/block/{new.name}/device/delete")
         self.running.unplug(name, timeout=PATIENCE)
+
+    def _words(self, part: Disk | Nic) -> tuple[str, ...]:
+        """The options that would give QEMU the part at its start."""
+        vm = self.running.vm
+        before = vm.plan().options
+        if isinstance(part, Nic):
+            more = attrs.evolve(vm, nics=(*vm.nics, part))
+        else:
+            more = attrs.evolve(vm, disks=(*vm.disks, part))
+        whole = more.plan().options
+        return tuple(argv(option for option in whole if option not in before))
 
     def _parts(self, part: Disk | Nic) -> Callable[[], list[Found]]:
         if isinstance(part, Nic):
@@ -142,13 +164,11 @@ class BenchGuest:
         """fio's report of a job."""
         words = ["fio", "--output-format=json", f"--output={_REPORT}", "-"]
         done = self.running.run(words, input=job, timeout=seconds)
-        if not done.ok and not done.stdout and done.exit_code == 127:
-            raise UnsupportedError("fio", "the guest")
         return self._report(self.running.read_text(_REPORT, timeout=PATIENCE), done.stderr)
 
-    def report(self, argv: Sequence[str], seconds: float) -> dict[str, Any]:
+    def report(self, words: Sequence[str], seconds: float) -> dict[str, Any]:
         """The JSON that a program writes to its standard output."""
-        command = f"{shlex.join(argv)} > {_REPORT}"
+        command = f"{shlex.join(words)} > {_REPORT}"
         done = self.running.run(command, timeout=seconds)
         return self._report(self.running.read_text(_REPORT, timeout=PATIENCE), done.stderr)
 
@@ -166,7 +186,11 @@ class BenchGuest:
         """Give a card its address, and wait until its link is up."""
         self._said(f"ip addr add {address}/{prefix} dev {card} && ip link set {card} up")
         carrier = f"cat /sys/class/net/{card}/carrier"
-        _until(lambda: self._said(carrier).strip() == "1" or None, f"the link of {card}")
+        _until(
+            lambda: self._said(carrier).strip() == "1" or None,
+            f"joining {card}",
+            "its link stays down",
+        )
 
     def _said(self, command: str) -> str:
         return str(self.running.run(command, check=True, timeout=PATIENCE).stdout)
@@ -285,16 +309,11 @@ def _function(path: str) -> str:
     return found[-1] if found else ""
 
 
-def _lack(part: Disk | Nic) -> str:
-    kind = part.model if isinstance(part, Nic) else part.bus
-    return f"the guest's driver for the {kind} device"
-
-
-def _until(ask: Callable[[], T | None], what: str) -> T:
-    """What `ask` gives once it gives something."""
+def _until(ask: Callable[[], T | None], what: str, lack: str) -> T:
+    """What `ask` gives once it gives something; `GuestError` says what lacks else."""
     limit = time.monotonic() + PATIENCE
     while (found := ask()) is None:
         if time.monotonic() > limit:
-            raise TimedOut(what, PATIENCE)
+            raise GuestError(what, f"{lack} within {PATIENCE:g} s")
         time.sleep(0.02)
     return found

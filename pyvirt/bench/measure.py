@@ -35,13 +35,14 @@ class Visit:
     """A point whose device is there: `run` measures it once, `count` counts its costs.
 
     `follow` looks into its rings, where it is virtio. `told` is what is known after a run:
-    the versions of the programs.
+    the versions of the programs. `words` are QEMU's options for the device.
     """
 
     run: Callable[[], list[Figure]]
     count: Callable[[], list[Figure]]
     follow: Callable[[], list[Figure]]
     told: dict[str, Any]
+    words: tuple[str, ...]
 
 
 @contextmanager
@@ -95,7 +96,7 @@ def _of_disk(guest: BenchGuest, point: DiskPoint, found: Found, limit: float) ->
             lambda: guest.fio(job.counted(device, requests), patience),
         )
 
-    return Visit(run, count, follow, told)
+    return Visit(run, count, follow, told, found.words)
 
 
 def _difference(
@@ -198,7 +199,7 @@ def _of_card(
             "tx" if work.direction == "send" else "rx",
         )
 
-    return Visit(run, count, follow, told)
+    return Visit(run, count, follow, told, card.words)
 
 
 def _round_trips(

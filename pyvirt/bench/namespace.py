@@ -27,9 +27,13 @@ class Namespace:
         ours.settimeout(PATIENCE)
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         inside = [sys.executable, "-m", "pyvirt.bench.inside", str(theirs.fileno())]
-        with theirs:
-            words = [_tool("unshare"), *user, "--net", *inside]
-            self._process: Process = spawn(words, pass_fds=[theirs.fileno()])
+        try:
+            with theirs:
+                words = [_tool("unshare"), *user, "--net", *inside]
+                self._process: Process = spawn(words, pass_fds=[theirs.fileno()])
+        except BaseException:
+            ours.close()
+            raise
         self._socket = ours
         self._user = bool(user)
 

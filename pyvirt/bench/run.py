@@ -109,6 +109,7 @@ class _Run:
             "rounds": self._matrix.rounds,
             "cancelled": False,
             "guests": {},
+            "plugged": {},
             "conditions": {},
         }
         self._prepare()
@@ -176,6 +177,8 @@ class _Run:
                     self._run(guest, point, visit, round, order)
                     if self._matrix.counts and round == self._matrix.rounds - 1:
                         self._keep(point, round, order, visit.follow(), busy=False)
+                if visit.words and not counting:
+                    self._meta["plugged"][point.name] = list(visit.words)
                 self._meta |= {key: value for key, value in visit.told.items() if value}
         except (PyvirtError, OSError) as error:
             self._failed(point, round, error)
@@ -288,7 +291,7 @@ class _Run:
     def _new_end(self, kind: str, place: Place) -> HostEnd | TapEnd | PeerEnd:
         if kind == "stream":
             return PeerEnd(place, self._preparing)
-        return TapEnd(self._preparing) if kind == "tap" else HostEnd(self._preparing)
+        return TapEnd() if kind == "tap" else HostEnd()
 
     def _tell(self, doing: str) -> None:
         elapsed = time.monotonic() - self._begun

@@ -115,6 +115,7 @@ def test_where_the_figures_come_from_is_told(results: Results) -> None:
     assert meta["host"]["cpus"] >= 1
     (command,) = meta["guests"].values()
     assert Path(command[0]).name.startswith("qemu-system")
+    assert "nvme" in " ".join(meta["plugged"][f"nvme/{SMALL.label}/null"])
     assert set(meta["conditions"]) == {row.point for row in results.rows}
     assert all(row.options["device"] == row.device for row in results.rows)
 
