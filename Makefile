@@ -4,7 +4,7 @@ PYTEST ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 2
 
 .NOTPARALLEL:
-.PHONY: demo test bench dev csrc fuzz clean demo-packages test-packages
+.PHONY: demo test bench dev csrc fuzz clean demo-packages test-packages bench-packages
 .DEFAULT_GOAL := test
 
 demo: demo-packages .venv/demo build/native
@@ -15,7 +15,7 @@ test: test-packages .venv/test build/native csrc fuzz
 	@$(python) -m mypy
 	@$(python) -m pytest $(PYTEST)
 
-bench: test-packages .venv/bench build/native
+bench: test-packages bench-packages .venv/bench build/native
 	@$(python) -m benchmarks
 
 dev: test-packages .venv/dev build/native
@@ -38,7 +38,10 @@ test-packages := $(demo-packages) qemu-block-extra ovmf swtpm seabios iproute2 p
 	clang llvm libclang-rt-dev \
 	binutils bzip2 cpio kmod libarchive-tools lz4 xz-utils zstd \
 	btrfs-progs cryptsetup-bin dosfstools e2fsprogs exfatprogs fdisk gdisk genisoimage lvm2 \
-	ntfs-3g parted squashfs-tools util-linux xfsprogs
+	fio iperf3 libcairo2 liblxc1 lxc mmdebstrap ntfs-3g parted squashfs-tools tshark uidmap \
+	util-linux xfsprogs
+# Peers that only benchmarks run, and the library by which zlib is unpacked fastest.
+bench-packages := libdeflate0 libnbd-bin
 
 define install-missing
 	@command -v apt-get >/dev/null || { echo "No apt-get here. Needed: $(1)"; exit 0; }; \
@@ -54,7 +57,7 @@ define install-missing
 		echo "Installing Debian packages:$$missing"; get || { apt update && get; }; fi
 endef
 
-demo-packages test-packages:
+demo-packages test-packages bench-packages:
 	$(call install-missing,$($@))
 
 # -- The virtual environment and the build ----------------------------------------------------
