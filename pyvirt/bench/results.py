@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import msgspec
 from attrs import field
 
 from pyvirt import fields
+from pyvirt.bench.compare import Comparison, compare
+from pyvirt.bench.ratios import Ratio, Spread, ratios, spreads
 from pyvirt.errors import ResultsError, SpecError
 from pyvirt.fields import frozen
 
@@ -71,6 +73,7 @@ class Results:
 
     `pairs` name each point with the baseline it is compared with. `meta` tells where the
     figures come from: host, QEMU, accelerator, guest, command lines, versions and times.
+    Printed, they are a table; in a notebook, a report.
     """
 
     rows: tuple[Row, ...] = field(default=(), converter=fields.to_tuple)
@@ -87,15 +90,83 @@ class Results:
             f"{len(self.failures)} failures, accelerator {accelerator}>"
         )
 
+    def __str__(self) -> str:
+        return self.table()
+
     def __add__(self, other: Results) -> Results:
-        """Both, with what this one tells of where they come from winning."""
-        pairs = dict.fromkeys((*self.pairs, *other.pairs))
+        """Both, with what this one tells of where they come from winning.
+
+        Rounds of a point that both have are counted on. `SpecError` when the accelerator or
+        the processor differs: one table would mix what must not be compared.
+        """
+        for name, ours, theirs in _sources(self.meta, other.meta):
+            raise SpecError("other", f"must have the same {name}, {ours}", theirs)
+        first = _later(self, other)
         return Results(
-            self.rows + other.rows,
-            self.failures + other.failures,
+            self.rows + tuple(attrs.evolve(row, round=row.round + first) for row in other.rows),
+            self.failures
+            + tuple(attrs.evolve(one, round=one.round + first) for one in other.failures),
             {**other.meta, **self.meta},
-            tuple(pairs),
+            tuple(dict.fromkeys((*self.pairs, *other.pairs))),
         )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all metrics in the rows."""
+        return tuple(dict.fromkeys(row.metric for row in self.rows))
+
+    def ratios(self, metric: str | None = "throughput") -> tuple[Ratio, ...]:
+        """Of each pair the ratio by this metric; by None, by the first that it has."""
+        return ratios(self, metric)
+
+    def spreads(self, metric: str | None = None) -> tuple[Spread, ...]:
+        """Medians and quartiles of each point, by this metric or by all."""
+        return tuple(spreads(self.rows, metric).values())
+
+    def compare(self, other: Results) -> Comparison:
+        """What is different in `other`, which was measured later or elsewhere."""
+        return compare(self, other)
+
+    def table(self, metric: str | None = None) -> str:
+        """Figures, ratios and costs as text; by default of each workload its first metric."""
+        from pyvirt.bench.text import table
+
+        return table(self, metric)
+
+    def svg(self, metric: str | None = None) -> str:
+        """The same as a picture."""
+        from pyvirt.bench.plot import svg
+
+        return svg(self, metric)
+
+    def png(self, path: str | os.PathLike[str], metric: str | None = None) -> Path:
+        """Write the picture to a PNG file; needs the package cairosvg."""
+        from pyvirt.bench.plot import png
+
+        return replace(Path(path), png(self, metric))
+
+    def html(self) -> str:
+        """A report in one file: picture, tables, failures, and how it was measured."""
+        from pyvirt.bench.report import page
+
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        from pyvirt.bench.report import body
+
+        return body(self)
+
+    def to_polars(self) -> Any:
+        """A polars data frame with a row for each figure; `options` are JSON."""
+        from pyvirt.bench.frames import polars
+
+        return polars(self)
+
+    def to_pandas(self) -> Any:
+        """A pandas data frame with a row for each figure; `options` are JSON."""
+        from pyvirt.bench.frames import pandas
+
+        return pandas(self)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write them to a JSON file, which appears whole or stays as it was."""
@@ -107,6 +178,29 @@ class Results:
         """The results in a file; `ResultsError` when it holds none that this pyvirt can read."""
         name = os.fspath(path)
         return _parsed(Path(path).read_bytes(), name)
+
+
+def _sources(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What both tell differently of where figures come from that makes them incomparable."""
+    for name, one, other in (
+        ("accelerator", ours.get("accelerator"), theirs.get("accelerator")),
+        ("processor", _processor(ours), _processor(theirs)),
+    ):
+        if one is not None and other is not None and one != other:
+            yield name, one, other
+
+
+def _processor(meta: Mapping[str, Any]) -> object:
+    host = meta.get("host")
+    return host.get("cpu") if isinstance(host, Mapping) else None
+
+
+def _later(one: Results, other: Results) -> int:
+    """By how much the rounds of `other` are counted on, not to be taken for those of `one`."""
+    taken = {(row.point, row.round) for row in one.rows}
+    if not any((row.point, row.round) in taken for row in other.rows):
+        return 0
+    return 1 + max(round for _, round in taken)
 
 
 def replace(path: Path, data: bytes) -> Path:

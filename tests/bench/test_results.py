@@ -69,11 +69,31 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
 
 
 def test_added_they_hold_both() -> None:
-    more = Results([attrs.evolve(ROW, round=7)], meta={"accelerator": "kvm", "own": 1})
+    more = Results([attrs.evolve(ROW, round=7)], meta={"accelerator": "tcg", "own": 1})
     both = RESULTS + more
     assert [row.round for row in both.rows] == [0, 0, 7]
     assert (both.failures, both.pairs) == (RESULTS.failures, RESULTS.pairs)
     assert both.meta == {**RESULTS.meta, "own": 1}
+
+
+def test_added_rounds_that_both_have_are_counted_on() -> None:
+    both = RESULTS + RESULTS
+    assert [row.round for row in both.rows] == [0, 0, 1, 1]
+    assert [one.round for one in both.failures] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        pytest.param({"accelerator": "kvm"}, "must have the same accelerator, tcg", id="kvm"),
+        pytest.param({"host": {"cpu": "Z80"}}, "must have the same processor, 6502", id="cpu"),
+    ],
+)
+def test_what_must_not_be_compared_is_not_added(meta: dict[str, object], reason: str) -> None:
+    ours = attrs.evolve(RESULTS, meta={"accelerator": "tcg", "host": {"cpu": "6502"}})
+    with pytest.raises(SpecError) as caught:
+        ours + Results(meta=meta)
+    assert (caught.value.field, caught.value.reason) == ("other", reason)
 
 
 def test_a_figure_that_is_no_number_is_refused() -> None:
