@@ -1,5 +1,6 @@
 """Containers as values: what they are made of, may use, and are connected to."""
 
+from pyvirt.container.autostart import Autostart as Autostart
 from pyvirt.container.container import Container as Container
 from pyvirt.container.device import HostDevice as HostDevice
 from pyvirt.container.limits import Limits as Limits
@@ -15,7 +16,6 @@ from pyvirt.container.network import Physical as Physical
 from pyvirt.container.network import Veth as Veth
 from pyvirt.container.network import Vlan as Vlan
 from pyvirt.container.security import Seccomp as Seccomp
-from pyvirt.container.start import Autostart as Autostart
 from pyvirt.container.stats import Pressure as Pressure
 from pyvirt.container.stats import Stats as Stats
 from pyvirt.rootfs import Busybox as Busybox

@@ -12,12 +12,12 @@ from attrs import field
 
 from pyvirt import fields, html
 from pyvirt.container import render
+from pyvirt.container.autostart import Autostart
 from pyvirt.container.device import HostDevice
 from pyvirt.container.limits import Limits
 from pyvirt.container.mount import Filesystem
 from pyvirt.container.network import HostNetwork, Interface
 from pyvirt.container.security import Seccomp, is_capability
-from pyvirt.container.start import Autostart
 from pyvirt.errors import SpecError
 from pyvirt.fields import frozen
 from pyvirt.lxc import line
@@ -26,6 +26,7 @@ from pyvirt.rootfs import Busybox, IdMap, RootFS
 
 if TYPE_CHECKING:
     from pyvirt.running.lxc.container import RunningContainer
+    from pyvirt.running.lxc.store import Store
     from pyvirt.running.rootfs.watch import Progress
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -216,20 +217,24 @@ class Container(Limits):
         timeout: float = 30.0,
         progress: Progress | None = None,
         detach: bool = False,
+        store: Store | None = None,
     ) -> RunningContainer:
         """Make its root file system, start it, and wait until its first process runs.
 
         Use it in a ``with``: it ends with this process, however that ends, and everything
         of it is removed. With `detach` it stays, and `RunningContainer.attach` finds it by
         its name. `timeout` bounds the seconds that somebody else may work on a container of
-        that name, `progress` is told what is made or fetched first.
+        that name, `progress` is told what is made or fetched first. It lives in `store`, by
+        default /var/lib/pyvirt/containers for root and the user's own state for others.
 
         Raises `UnsupportedError` when this host lacks something, and `StartError` with
         liblxc's last words; everything is undone then.
         """
         from pyvirt.running.lxc.container import RunningContainer
 
-        return RunningContainer.start(self, timeout=timeout, progress=progress, detach=detach)
+        return RunningContainer.start(
+            self, timeout=timeout, progress=progress, detach=detach, store=store
+        )
 
     def _repr_html_(self) -> str:
         given = {field.name: fields.written(value) for field, value in fields.given(self)}

@@ -12,12 +12,15 @@ from pyvirt.running.console import FULL, Console
 from pyvirt.running.loop import loop
 from pyvirt.running.lxc.handle import Handle
 
+#: Bytes of what was said that are kept.
+KEPT = 16 << 20
+
 
 class ContainerConsole(Console):
     """The console of a running container, for one reader and one writer at a time."""
 
     def __init__(self, name: str, log: Path, handle: Handle) -> None:
-        super().__init__(name, log, log)
+        super().__init__(name, log, log, KEPT)
         self._handle = handle
         self._terminal: tuple[int, int] | None = None
         self._opening = threading.Lock()

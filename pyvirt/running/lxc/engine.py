@@ -42,6 +42,9 @@ BURIAL = 30.0
 #: Seconds that somebody else may work on the container before an act gives up.
 LOCK = 30.0
 
+#: Seconds between two looks at how much was written on the console.
+TRIM = 1.0
+
 #: Bytes of the log in which an error looks for the reason.
 WORDS = 256 << 10
 
@@ -96,8 +99,17 @@ class Engine:
         if self.first is None:
             self._gone(self.ended)
             return
+        self._trim(self.console)
         ended = self.ended
         self.first.monitor.add_done_callback(lambda _: self._gone(ended))
+
+    def _trim(self, console: ContainerConsole) -> None:
+        """Keep what is said on the console within its limit, as long as somebody speaks."""
+        if self.ended.done() or self._closed or console is not self.console:
+            return
+        with suppress(OSError):  # a file system without holes keeps all
+            console.trim()
+        loop().later(TRIM, partial(self._trim, console))
 
     def renew(self) -> None:
         """Begin again, after an end: nobody who waited for that is forgotten."""

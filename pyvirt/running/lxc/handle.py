@@ -37,20 +37,14 @@ class Handle:
             return int(self._own.init_pid(self._own))
 
     def freeze(self) -> bool:
+        """Stop all its processes where they are."""
         with self._lock:
             return bool(self._own.freeze(self._own))
 
     def thaw(self) -> bool:
+        """Let them go on."""
         with self._lock:
             return bool(self._own.unfreeze(self._own))
-
-    def reboot(self) -> bool:
-        with self._lock:
-            return bool(self._own.reboot(self._own))
-
-    def may_control(self) -> bool:
-        with self._lock:
-            return bool(self._own.may_control(self._own))
 
     def item(self, key: str) -> str:
         """What the configuration says of `key`."""
@@ -68,10 +62,12 @@ class Handle:
             return bool(self._own.set_cgroup_item(self._own, name.encode(), value.encode()))
 
     def attach_interface(self, device: str, name: str) -> bool:
+        """Give it the host's interface `device`, to be called `name` there."""
         with self._lock:
             return bool(self._own.attach_interface(self._own, device.encode(), name.encode()))
 
     def detach_interface(self, device: str, name: str) -> bool:
+        """Take its interface `device` back, to be called `name` here."""
         with self._lock:
             return bool(self._own.detach_interface(self._own, device.encode(), name.encode()))
 
