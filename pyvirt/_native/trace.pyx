@@ -175,18 +175,6 @@ cdef class Sampler:
         PyBuffer_Release(&view)
         return view.buf
 
-    def begin(self):
-        """What moves from now on is followed."""
-        cdef size_t i
-        self.started = self.pace.moved = clock(CLOCK_MONOTONIC)
-        self.guard()
-        try:
-            with nogil:
-                for i in range(self.raw.count):
-                    pv_trace_begin(&self.raw, i, self.started)
-        finally:
-            self.release()
-
     cdef guard(self):
         cdef Memory memory
         cdef list begun = []
@@ -205,7 +193,7 @@ cdef class Sampler:
             memory.done()
 
     def run(self):
-        """Follow the queues on this thread."""
+        """Follow the queues on this thread. The first notice says that it has begun."""
         self.guard()
         try:
             with nogil:
@@ -214,11 +202,15 @@ cdef class Sampler:
             self.release()
 
     cdef void loop(self) noexcept nogil:
-        cdef uint64_t now, last = self.started, told = 0, cpu, sleep, waiting, one = 1
+        cdef uint64_t now, last, told = 0, cpu, sleep, waiting, one = 1
         cdef epoll_event events[EVENTS]
         cdef timespec pause
-        cdef size_t moved
+        cdef size_t moved, i
         be_prompt()
+        self.started = self.pace.moved = last = clock(CLOCK_MONOTONIC)
+        for i in range(self.raw.count):
+            pv_trace_begin(&self.raw, i, self.started)
+        write(self.notice, &one, 8)
         while not self.stopping:
             now = clock(CLOCK_MONOTONIC)
             moved = pv_trace_step(&self.raw, now)

@@ -23,7 +23,7 @@ from pyvirt.virtio.ring import Ring
 from pyvirt.virtio.trace import Trace
 
 #: Seconds between looks while something moves. A guest under TCG takes longer for a request.
-INTERVAL = 40e-6
+INTERVAL = 60e-6
 
 #: Seconds between looks when nothing moves, where no bell wakes the tracer.
 IDLE = 200e-6
@@ -32,7 +32,7 @@ IDLE = 200e-6
 QUIET = 0.02
 
 #: Share of one processor that looking may take.
-BUDGET = 0.25
+BUDGET = 0.2
 
 #: First bytes that are kept of each part of a request: headers, and short frames whole.
 SNAP = 128
@@ -120,11 +120,11 @@ class Tracer:
             stack.callback(os.close, self._notice)
             bells = stack.enter_context(Bells(pid))
             self._sampler = _sampler(rings, terms, recorded, self._notice, bells)
-            self._sampler.begin()
             self._stack = stack.pop_all()
         self._realtime = time.time_ns() - time.monotonic_ns()
         self._thread = threading.Thread(target=self._follow, name="pyvirt-trace", daemon=True)
         self._thread.start()
+        self.wait(_JOIN)  # until it has begun
         self._caller = self._call(callback) if callback is not None else None
 
     def end_with(self, future: Future[Any], why: str) -> None:
