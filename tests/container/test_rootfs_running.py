@@ -40,21 +40,21 @@ DIRECTORIES = ("dev/", "proc/", "sys/", "run/", "tmp/")
 SLEEP = ("/bin/busybox", "sleep", "1000")
 
 
-def loops() -> list[str]:
-    """The loop devices that are in use."""
+def held(*places: Path) -> list[str]:
+    """The mounts and loop devices of what lies in *places*; others have their own."""
     said = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True)
-    return said.stdout.splitlines()
+    lines = Path("/proc/self/mounts").read_text().splitlines() + said.stdout.splitlines()
+    return [line for line in lines if any(str(place) in line for place in places)]
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[Store]:
     """A store, of which nothing is left at the end: mounts, loop devices, directories."""
-    before = Path("/proc/self/mounts").read_text(), loops()
     with new_store() as made:
         yield made
         left = [path.name for path in made.root.iterdir() if not path.name.startswith(".")]
         assert left == []
-    assert (Path("/proc/self/mounts").read_text(), loops()) == before
+        assert held(made.root, tmp_path) == []
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +94,17 @@ def seen(rootfs: RootFS, store: Store, idmap: str | None = "auto") -> tuple[str,
 
 
 @pytest.mark.parametrize("idmap", ["auto", None])
-@pytest.mark.parametrize("kind", ["tar", "directory", "copy", "overlay", "overlay-of-tar"])
+@pytest.mark.parametrize(
+    "kind", ["tar", "directory", "copy", "overlay", "overlay-of-copy", "overlay-of-tar"]
+)
 def test_containers_run_in_trees(tree: Path, store: Store, kind: str, idmap: str | None) -> None:
     archive = Tarball(tree.parents[1] / "tree.tar")
     rootfs: RootFS = {
         "tar": archive,
         "directory": Directory(tree),
         "copy": Directory(tree, copy=True),
-        "overlay": Overlay(Directory(tree, copy=True)),
+        "overlay": Overlay(tree),
+        "overlay-of-copy": Overlay(Directory(tree, copy=True)),
         "overlay-of-tar": Overlay(archive),
     }[kind]
     listed, wrote = seen(rootfs, store, idmap)

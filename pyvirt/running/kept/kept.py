@@ -352,6 +352,7 @@ class Kept:
             (upper / name).mkdir(exist_ok=True)
             (upper / name).chmod(0o755)
             base.give(upper / name, tree.idmap)
+        base.take_after(upper / "rootfs", self._states.root(tree.state))
         options = () if tree.idmap is None else ("userxattr",)
         own = attrs.evolve(tree, state=state, options=options)
         own.made(self._states)  # whether liblxc can mount it

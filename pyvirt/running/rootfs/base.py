@@ -61,6 +61,7 @@ def made_once(
 
 def _fill(rootfs: RootFS, root: Path, owners: Owners, watch: Watch) -> Process | None:
     if isinstance(rootfs, OciImage | DockerArchive | Tarball):
+        give(root, owners.idmap)  # unless there is an entry for it
         return images.unpack(rootfs, root, owners, watch)
     _FILLERS[type(rootfs)](rootfs, root, watch)
     return None
@@ -91,11 +92,37 @@ def _identities(rootfs: RootFS) -> object:
     """What tells whether the files that it is made of are the same as last time."""
     if isinstance(rootfs, Busybox):
         return identity(shutil.which("busybox") or "")
+    if isinstance(rootfs, Directory):
+        return _fingerprint(rootfs.path)
     path = getattr(rootfs, "path", None)
     if path is None:
         return None
     named = path / "index.json" if isinstance(rootfs, OciImage) else path
     return os.path.abspath(path), identity(named)
+
+
+def _fingerprint(top: Path) -> str:
+    """What changes when anything in a directory does; contents need not be read for that."""
+    state = hashlib.sha256(os.fsencode(os.path.abspath(top)))
+    for folder, directories, files in os.walk(top):
+        directories.sort()
+        for name in sorted((*directories, *files)):
+            path = os.path.join(folder, name)
+            found = os.lstat(path)
+            state.update(repr((path, found.st_ino, found.st_size, found.st_ctime_ns)).encode())
+    return state.hexdigest()
+
+
+def belongs(path: Path, idmap: IdMap | None) -> bool:
+    """Whether a tree can be read as it lies: its ids are the host's already, as they must be."""
+    return idmap is None or path.stat().st_uid == idmap.uid(0)
+
+
+def take_after(path: Path, other: Path) -> None:
+    """Give *path* the owner and the mode of *other*."""
+    status = other.stat()
+    os.chown(path, status.st_uid, status.st_gid)
+    path.chmod(status.st_mode & 0o7777)
 
 
 def give(path: Path, idmap: IdMap | None) -> None:

@@ -114,9 +114,10 @@ def _overlay(
     rootfs: Busybox | Overlay, place: Path, idmap: IdMap | None, cache: Cache, watch: Watch
 ) -> Prepared:
     lower = rootfs.base if isinstance(rootfs, Overlay) else rootfs
-    if isinstance(lower, Directory) and not lower.copy:
+    if isinstance(lower, Directory):
         path = _existing(lower.path, Path.is_dir, "directory")
-        return over([path], place, idmap)
+        if not lower.copy and base.belongs(path, idmap):
+            return over([path], place, idmap)
     tree, process = base.made_once(lower, cache, idmap, watch)
     return over([tree], place, idmap, process)
 
@@ -133,8 +134,8 @@ def over(
             raise RootFSError(lower, "has a ':' or ',' in its path, which overlays cannot have")
     watch = Watch("making an overlay")
     with made(place / "rootfs", watch) as upper, made(place / "work", watch) as work:
-        for path in (upper, work):
-            base.give(path, idmap)
+        base.give(work, idmap)
+        base.take_after(upper, lowers[0])
     source = ":".join(["overlay", *map(str, lowers), str(upper)])
     return Prepared(source, () if idmap is None else ("userxattr",), process)
 
