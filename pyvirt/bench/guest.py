@@ -21,6 +21,7 @@ from pyvirt.bench.place import Place
 from pyvirt.disk import Disk
 from pyvirt.errors import GuestError, UnsupportedError
 from pyvirt.guest import Guest
+from pyvirt.machine import Actions
 from pyvirt.nic import Nic
 from pyvirt.qemu.render import argv
 from pyvirt.running.guest.apt import Progress
@@ -86,6 +87,7 @@ class BenchGuest:
                 accel=place.accel,
                 boot=GUEST,
                 disks=tuple(residents.values()),
+                actions=Actions(reboot="shutdown"),  # one that panicked is over at once
                 arguments=("-D", str(self._log)),
             )
             self.running: RunningVM = vm.start(progress=progress)
@@ -112,7 +114,7 @@ class BenchGuest:
     def _disks(self) -> Iterator[tuple[Found, str]]:
         for line in self._said(_DISKS).splitlines():
             name, path, size, serial = (line + " ").split(" ", 3)
-            if int(size):
+            if size.isdigit() and int(size):  # one that just goes has none
                 yield Found(name, _function(path)), serial.strip()
 
     def _cards(self) -> Iterator[Found]:

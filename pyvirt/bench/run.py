@@ -180,7 +180,7 @@ class _Run:
                 if visit.words and not counting:
                     self._meta["plugged"][point.name] = list(visit.words)
                 self._meta |= {key: value for key, value in visit.told.items() if value}
-        except (PyvirtError, OSError) as error:
+        except Exception as error:  # whatever it is, the other points go on
             self._failed(point, round, error)
         else:
             self._failing[point.name] = 0
@@ -239,7 +239,9 @@ class _Run:
         """Keep why; what is left in the guest nobody knows, so the next point gets a fresh one."""
         guest = self._guests.get(point.place)
         words = "" if guest is None else guest.last_words()
-        self._failures.append(Failure(point.name, max(round, 0), str(error), words))
+        expected = isinstance(error, PyvirtError | OSError)
+        reason = str(error) if expected else repr(error)
+        self._failures.append(Failure(point.name, max(round, 0), reason, words))
         if isinstance(error, UnsupportedError | SpecError):  # refused before anything was done
             self._failing[point.name] += GIVE_UP
             return
