@@ -137,9 +137,9 @@ class Image(Readable):
     def check(self) -> Any:
         """Check the metadata of the image; nothing is repaired.
 
-        Of qcow2, all of it: see `pyvirt.image.qcow2.check.check`. Of VDI, VMDK, VHDX and
-        Parallels, that each block has a place of its own in the file. Raises `UnsupportedError`
-        where the format has nothing to check.
+        Of qcow2, all of it: see `pyvirt.image.qcow2.check.check`. Of QED, VDI, VMDK, VHDX and
+        Parallels, that each block has a place of its own in the file; of QED also that none is
+        lost. Raises `UnsupportedError` where the format has nothing to check.
         """
         check = getattr(self.layer, "check", None)
         if check is not None:
@@ -147,6 +147,27 @@ class Image(Readable):
         if self.format not in mapcheck.FORMATS:
             raise UnsupportedError("a check", f"format {self.format}")
         return mapcheck.check_map(self.layer)
+
+    def dirty(self, bitmap: str) -> Extents:
+        """The ranges of the disk that a persistent bitmap marks, neighbours as one.
+
+        Only `start` and `length` mean anything. `info.bitmaps` lists the bitmaps; one that is not
+        `consistent` may be told wrongly.
+        """
+        found: Extents = self._bitmaps("dirty")(bitmap)
+        return found
+
+    def bitmap(self, name: str) -> bytearray:
+        """The bits of a persistent bitmap, least significant first; each stands for as many
+        bytes of the disk as its `granularity` says."""
+        bits: bytearray = self._bitmaps("bitmap")(name)
+        return bits
+
+    def _bitmaps(self, act: str) -> Any:
+        found = getattr(self._active, act, None)
+        if found is None:
+            raise ImageError(self.name, f"has no bitmaps in format {self.format}")
+        return found
 
     def measure(self, format: str = "qcow2", **options: Any) -> Measurement:
         """How large the content of this image is in a new image, as ``qemu-img measure`` says.

@@ -1,7 +1,6 @@
 """The check of an image that is a map of blocks: each has a place of its own, in the file.
 
-What ``qemu-img check`` finds in VDI, VMDK, VHDX and Parallels images. QED, whose check also
-counts clusters that nothing names, is not among them.
+What ``qemu-img check`` finds in VDI, VMDK, VHDX and Parallels images.
 """
 
 from __future__ import annotations

@@ -231,6 +231,20 @@ def test_snapshots_and_bitmaps(path: Path) -> None:
     qemu("qemu-img", "check", "-f", "qcow2", path)
 
 
+def test_map_lists_what_a_bitmap_marks(path: Path) -> None:
+    run("bitmap", "add", path, "b", "-g", "64K")
+    qemu("qemu-io", "-f", "qcow2", "-c", "write 3M 100k", "-c", "write 9M 1", path)
+    found = [{"start": 3 * MIB, "length": 128 << 10}, {"start": 9 * MIB, "length": 64 << 10}]
+    assert document("map", path, "--bitmap", "b") == found
+    part = ("--start", "2M", "--length", str(MIB + 4096))
+    assert document("map", path, "--bitmap", "b", *part) == [{"start": 3 * MIB, "length": 4096}]
+    rows = [line.split() for line in run("map", path, "--bitmap", "b").stdout.splitlines()[1:]]
+    assert rows == [[str(value) for value in one.values()] for one in found]
+    refused = process("map", path, "--bitmap", "b", "--svg", "x")
+    assert (refused.returncode, "--bitmap lists" in refused.stderr) == (2, True)
+    assert "has no bitmap 'c'" in process("map", path, "--bitmap", "c").stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

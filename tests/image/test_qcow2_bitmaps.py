@@ -39,7 +39,7 @@ def image(*table: int, size: int = 1 << 22, entries: int | None = None) -> bytes
 
 def ranges(content: bytes) -> list[tuple[int, int]]:
     with Image(BytesSource(content), "qcow2") as opened:
-        return [(one.start, one.length) for one in opened.layer.dirty("b")]  # type: ignore[attr-defined]
+        return [(one.start, one.length) for one in opened.dirty("b")]
 
 
 def runs(bits: bytes, unit: int, end: int) -> list[tuple[int, int]]:
@@ -110,6 +110,17 @@ def test_a_bitmap_costs_no_more_than_the_budget(tmp_path: Path) -> None:
         Image(source, "qcow2", budget=Budget(memory=1000)) as opened,
         pytest.raises(BudgetError, match="bitmap b"),
     ):
-        opened.layer.dirty("b")  # type: ignore[attr-defined]
+        opened.dirty("b")
     with pytest.raises(BudgetError, match="dirty ranges"):
         dirty(b"\x55", 9, 1 << 20, Columns(3))
+
+
+def test_images_give_the_bits_and_other_formats_have_none() -> None:
+    with Image(BytesSource(image(FIRST, 0)), "qcow2") as opened:
+        assert [one.name for one in opened.info.bitmaps] == ["b"]
+        bits = opened.bitmap("b")
+    assert (len(bits), bits[:2], not any(bits[2:])) == (1024, b"\x06\x80", True)
+    with Image(BytesSource(bytes(1024)), "raw") as opened:
+        for act in (opened.bitmap, opened.dirty):
+            with pytest.raises(ImageError, match="has no bitmaps in format raw"):
+                act("b")

@@ -114,6 +114,7 @@ def _key(key: Any) -> str:
 @click.option("--chain/--layer", default=False, help="The whole chain, or FILE alone.")
 @click.option("--start", metavar="SIZE", default="0", help="From this byte of the disk.")
 @click.option("--length", metavar="SIZE", help="So much of the disk.")
+@click.option("--bitmap", metavar="NAME", help="What this persistent bitmap in FILE marks.")
 @click.option("--svg", type=click.Path(), metavar="PATH", help="Draw a picture instead.")
 @click.option("--png", type=click.Path(), metavar="PATH", help="The same; needs cairosvg.")
 @json_option
@@ -124,19 +125,26 @@ def map_(
     chain: bool,
     start: str,
     length: str | None,
+    bitmap: str | None,
     svg: str | None,
     png: str | None,
     **how: Any,
 ) -> None:
     """List what of the disk in FILE is stored, and where.
 
-    With --json, the text of "qemu-img map --output=json".
+    With --json, the text of "qemu-img map --output=json". With --bitmap, list what a bitmap of a
+    qcow2 image says was written to.
     """
     from pyvirt.fields import size as bytes_of
 
+    if bitmap is not None and (svg or png or snapshot):
+        raise click.UsageError("--bitmap lists ranges of the disk itself, and draws nothing.")
     first = bytes_of(start, "start")
     with opened(file, **how, snapshot=snapshot) as image:
         stop = image.size if length is None else first + bytes_of(length, "length")
+        if bitmap is not None:
+            _list_dirty(output, image.dirty(bitmap), first, stop)
+            return
         if svg is not None:
             _draw(svg, image.map_svg(chain=chain).encode())
         if png is not None:
@@ -148,6 +156,17 @@ def map_(
             click.echo(extents.json(), nl=False)
         else:
             _print(extents)
+
+
+def _list_dirty(output: Output, found: Extents, start: int, stop: int) -> None:
+    """What of the marked ranges lies in bytes [start, stop)."""
+    cut = [one.between(start, stop) for one in found if one.start < stop and one.end > start]
+    if output.json:
+        output.document([{"start": one.start, "length": one.length} for one in cut])
+        return
+    click.echo(f"{'start':>16}  {'length':>16}")
+    for one in cut:
+        click.echo(f"{one.start:>16}  {one.length:>16}")
 
 
 def _draw(path: str, picture: bytes) -> None:

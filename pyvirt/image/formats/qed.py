@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from attrs import frozen
 
@@ -10,7 +11,9 @@ from pyvirt._native.blocks import Rule
 from pyvirt.errors import FeatureError
 from pyvirt.image.budget import Budget
 from pyvirt.image.formats.blocks import ABSENT, DATA, ZERO, BlockLayer, Directory, Map
+from pyvirt.image.formats.qed_check import check
 from pyvirt.image.layer import Match, Reference, Siblings
+from pyvirt.image.qcow2.check import CheckResult
 from pyvirt.image.source import Source, exactly, name_of
 from pyvirt.image.structure import Fault, Place, at, power_of_two
 
@@ -74,11 +77,23 @@ def _name_faults(header: Header) -> Iterator[Fault]:
             yield "backing_filename_offset", "a name inside the header"
 
 
+class QedLayer(BlockLayer):
+    """A QED image as a layer of a chain."""
+
+    def __init__(self, map: Map, header: Header, *, budget: Budget, **more: Any) -> None:
+        super().__init__(map, header.image_size, header, budget=budget, **more)
+        self.header, self.budget = header, budget
+
+    def check(self) -> CheckResult:
+        """Each cluster is named once, lies in the file, and none is lost."""
+        return check(self)
+
+
 def probe(head: bytes, size: int, tail: bytes) -> Match | None:
     return Match("qed", 98, "begins with 'QED\\0'") if head.startswith(MAGIC) else None
 
 
-def open(source: Source, *, budget: Budget, siblings: Siblings) -> BlockLayer:
+def open(source: Source, *, budget: Budget, siblings: Siblings) -> QedLayer:
     place = Place(name_of(source), "qed", "header")
     header = place.read(Header, source, "<")
     place.check(header, _faults(header, source.size))
@@ -94,7 +109,7 @@ def open(source: Source, *, budget: Budget, siblings: Siblings) -> BlockLayer:
     )
     map = Map(place.table_at(0, "L2 table"), source, l2, size, 8, directory)
     references = _references(place, header, source)
-    return BlockLayer(map, header.image_size, header, budget=budget, references=references)
+    return QedLayer(map, header, budget=budget, references=references)
 
 
 def _refuse(place: Place, header: Header) -> None:

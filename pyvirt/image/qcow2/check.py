@@ -48,6 +48,8 @@ class Finding:
                 f"{self.table} at {self.offset}: refers to {self.found}, "
                 f"which the {TABLES[self.expected]} uses"
             )
+        if self.table == "cluster":
+            return f"cluster at {self.offset}: {self.fault}"
         return f"{self.table} at {self.offset}: {self.fault}, found {self.found:#x}"
 
 
