@@ -38,7 +38,7 @@ test-packages := $(demo-packages) qemu-block-extra ovmf swtpm seabios iproute2 p
 	clang llvm libclang-rt-dev \
 	binutils bzip2 cpio kmod libarchive-tools lz4 xz-utils zstd \
 	btrfs-progs cryptsetup-bin dosfstools e2fsprogs exfatprogs fdisk gdisk genisoimage lvm2 \
-	fio iperf3 libcairo2 liblxc1 lxc mmdebstrap ntfs-3g parted squashfs-tools tshark uidmap \
+	fio iperf3 libcairo2 liblxc1 lxc mmdebstrap ntfs-3g parted squashfs-tools tshark uidmap umoci \
 	util-linux xfsprogs
 # Peers that only benchmarks run, and the library by which zlib is unpacked fastest.
 bench-packages := libdeflate0 libnbd-bin
