@@ -80,7 +80,7 @@ class Comparison:
 
         head = ("", "metric", "before", "after", "after / before", "verdict")
         rows = [head, *(_cells(change) for change in self.changes)]
-        end = [*(f"Also different: {one}." for one in self.differences), METHOD]
+        end = [*(f"Also different: {shown(one)}." for one in self.differences), METHOD]
         return "\n\n".join([shown(self.label), *aligned([rows]), "\n".join(end)])
 
     def __str__(self) -> str:
@@ -222,10 +222,10 @@ def _cells(change: Change) -> tuple[str, ...]:
     if change.quotient is not None:
         quotient = f"{change.quotient:.2f} ({change.low:.2f} to {change.high:.2f})"
     return (
-        shown(change.name),
-        shown(change.metric),
+        change.name,
+        change.metric,
         said(change.before),
         said(change.after),
         quotient,
-        shown(str(change)),
+        str(change),
     )

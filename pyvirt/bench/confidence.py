@@ -11,14 +11,14 @@ import random
 from collections.abc import Sequence
 from functools import lru_cache
 from math import sqrt
-from statistics import NormalDist, median, quantiles
+from statistics import NormalDist, quantiles
 
 LEVEL = 0.95
 RESAMPLES = 4000
 SEED = 20  # Any; but the same for all, so that a file gives the same intervals to everyone.
 
 METHOD = (
-    f"Intervals: {LEVEL:.0%} confidence of the median, bootstrap over rounds "
+    f"Intervals: {LEVEL * 100:.0f} % confidence of the median, bootstrap over rounds "
     f"({RESAMPLES} resamples, percentiles expanded for few rounds)."
 )
 
@@ -65,7 +65,9 @@ def _quotient(above: tuple[float, ...], below: tuple[float, ...]) -> tuple[float
 
 def _medians(chance: random.Random, values: tuple[float, ...]) -> list[float]:
     count = len(values)
-    return [median(chance.choices(values, k=count)) for _ in range(RESAMPLES)]
+    middle, other = count // 2, (count - 1) // 2
+    drawn = (sorted(chance.choices(values, k=count)) for _ in range(RESAMPLES))
+    return [(one[middle] + one[other]) / 2 for one in drawn]
 
 
 def _middle(drawn: list[float], tail: float) -> tuple[float, float]:

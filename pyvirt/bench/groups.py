@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pyvirt.bench.confidence import LEVEL
 from pyvirt.bench.ratios import COUNTED, Ratio, Spread, primary, ratios, spreads
 from pyvirt.fields import frozen
 
@@ -46,6 +47,12 @@ class Group:
     lines: tuple[Line, ...]
 
     @property
+    def sure(self) -> str:
+        """How sure the ratios' intervals are: "95 % interval"."""
+        found = [line.ratio.confidence for line in self.lines if line.ratio is not None]
+        return f"{min(found, default=LEVEL) * 100:.0f} % interval"
+
+    @property
     def cost(self) -> str:
         """What the lines' `accesses` are of; empty where none were counted."""
         if all(line.accesses is None for line in self.lines):
@@ -66,7 +73,9 @@ def groups(results: Results, metric: str | None = None) -> tuple[Group, ...]:
     for row in results.rows:
         place = baselines.get(row.point, row.point)
         keys.setdefault((row.workload, place if place in bases else ""), []).append(row)
-    made = [_group(results, rows, base or None, metric) for (_, base), rows in keys.items()]
+    order = list(dict.fromkeys(baselines.values()))  # rounds turn the points around
+    ordered = sorted(keys, key=lambda key: order.index(key[1]) if key[1] else len(order))
+    made = [_group(results, keys[key], key[1] or None, metric) for key in ordered]
     return tuple(group for group in made if group is not None)
 
 

@@ -69,9 +69,8 @@ def notes(results: Results) -> Iterator[str]:
     """The sentences under every table and picture."""
     yield saying(results.meta)
     yield METHOD
-    if few := [one for one in results.ratios(None) if one.rounds > 1 and one.confidence < LEVEL]:
-        least = min(few, key=lambda one: one.rounds)
-        yield f"{least.rounds} rounds give no more than {least.confidence:.0%} confidence."
+    if any(one.confidence < LEVEL for one in results.ratios(None)):
+        yield f"Fewer than 6 rounds give less than {LEVEL * 100:.0f} %: headings say how much."
     if any(row.busy for row in results.rows):
         yield BUSY
     if results.meta.get("cancelled"):
@@ -87,6 +86,13 @@ def quantity(value: float, unit: str, *, network: bool = False) -> str:
     if unit == "s":
         return duration(value)
     return amount(value) if unit == "B" else _plain(value)
+
+
+def span(low: float, high: float, unit: str, *, network: bool = False) -> str:
+    """From one figure to another: "182 to 203 MiB/s"."""
+    first, last = (quantity(value, unit, network=network) for value in (low, high))
+    number, _, said = first.partition(" ")
+    return f"{number} to {last}" if said and last.endswith(f" {said}") else f"{first} to {last}"
 
 
 def _bits(count: float) -> str:

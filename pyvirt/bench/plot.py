@@ -90,7 +90,7 @@ def _group(group: Group, scale: _Times, top: float) -> Iterator[str]:
     yield _text(_BAR, top + 36, group.metric, fill="#666")
     yield from _axis(group, axis, first, last)
     if group.baseline is not None:
-        yield _text(_RATIO, top + 36, f"times {group.baseline}, 95 % interval", fill="#666")
+        yield _text(_RATIO, top + 36, f"times {group.baseline}, {group.sure}", fill="#666")
         yield from _times_axis(scale, first, last)
     yield _text(_COST, top + 36, group.cost, anchor="end", fill="#666")
     for number, line in enumerate(group.lines):

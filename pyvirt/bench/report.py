@@ -31,11 +31,13 @@ h3 { font-size: 15px; margin: 18px 0 6px }
 .number { flex: 1 1 250px; background: #fff; border: 1px solid var(--line); border-radius: 8px;
           padding: 14px 18px }
 .number b { font-size: 30px; color: #0072b2; display: block; line-height: 1.2 }
+.number b.unsure { color: #777 }
 .number small { color: var(--soft); display: block }
 table { border-collapse: collapse; font-size: 13.5px; width: 100% }
 th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid var(--line);
          font-variant-numeric: tabular-nums; vertical-align: top }
-th { font-weight: 600; color: var(--soft) } th:first-child, td:first-child { text-align: left }
+th { font-weight: 600; color: var(--soft) }
+th:first-child, td:first-child { text-align: left; white-space: nowrap }
 tr.virtio td:first-child { color: #0072b2; font-weight: 600 }
 table.facts { width: auto } table.facts td { text-align: left }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; background: #f7f7f5;
@@ -109,27 +111,25 @@ def _headline(group: Group, line: Line) -> str:
     ratio = line.ratio
     what = f"{group.metric} of {line.device} to {ratio.baseline.partition('/')[0]}"
     sure = f"{ratio.low:.2f} to {ratio.high:.2f} in {ratio.rounds} rounds, {group.title}"
+    unsure = " class=unsure" if ratio.low <= 1 <= ratio.high else ""
     return (
-        f'<div class="number"><b>{ratio.median:.2f} x</b>{visible(what)}'
+        f'<div class="number"><b{unsure}>{ratio.median:.2f} x</b>{visible(what)}'
         f"<small>{visible(sure)}</small></div>"
     )
 
 
 def _figures(group: Group) -> str:
     head = ["", group.metric, "quartiles", "rounds"]
-    head += [f"times {group.baseline}", "95 % interval"] if group.baseline else []
+    head += [f"times {group.baseline}", group.sure] if group.baseline else []
     rows = [(line.virtio, [*_figure(group, line)]) for line in group.lines]
     return f"<h3>{visible(group.title)}</h3>{_table(head, rows)}"
 
 
 def _figure(group: Group, line: Line) -> Iterator[str]:
     spread, ratio = line.spread, line.ratio
-    low, high = (
-        labels.quantity(value, group.unit, network=group.network) for value in spread.quartiles
-    )
     yield line.device
     yield labels.quantity(spread.median, group.unit, network=group.network)
-    yield f"{low} to {high}"
+    yield labels.span(*spread.quartiles, group.unit, network=group.network)
     yield f"{spread.rounds}{'*' if spread.busy else ''}"
     if group.baseline:
         yield f"{ratio.median:.2f}" if ratio else ""

@@ -18,11 +18,11 @@ WIDTH = 98
 
 def table(results: Results, metric: str | None = None) -> str:
     """All groups below each other, then what failed, and what the figures mean."""
-    parts = [f"{labels.accelerator(results.meta)}\n{labels.source(results.meta)}"]
+    parts = [f"{shown(labels.accelerator(results.meta))}\n{shown(labels.source(results.meta))}"]
     found = groups(results, metric)
     parts += aligned([_block(group) for group in found])
     if not found:
-        parts.append("Nothing was measured." if metric is None else f"No figures of {metric}.")
+        parts.append(f"No figures of {shown(metric)}." if metric else "Nothing was measured.")
     if results.failures:
         parts.append("\n".join(["Failed", *_failures(results)]))
     parts.append("\n".join(_wrapped(note) for note in labels.notes(results)))
@@ -30,34 +30,32 @@ def table(results: Results, metric: str | None = None) -> str:
 
 
 def _block(group: Group) -> list[tuple[str, ...]]:
-    head = (shown(group.title), group.metric, "quartiles", _to(group), "rounds", group.cost)
+    head = (group.title, group.metric, "quartiles", _to(group), "rounds", group.cost)
     return [head, *(_cells(group, line) for line in group.lines)]
 
 
 def _to(group: Group) -> str:
-    return "" if group.baseline is None else f"times {group.baseline} (95 % interval)"
+    return "" if group.baseline is None else f"times {group.baseline} ({group.sure})"
 
 
 def _cells(group: Group, line: Line) -> tuple[str, ...]:
     spread = line.spread
-    lower, upper = (_said(group, value) for value in spread.quartiles)
     busy = "*" if spread.busy else ""
     return (
-        f"  {shown(line.device)}",
-        _said(group, spread.median),
-        f"{lower} to {upper}" if spread.rounds > 1 else "",
+        f"  {line.device}",
+        labels.quantity(spread.median, group.unit, network=group.network),
+        labels.span(*spread.quartiles, group.unit, network=group.network)
+        if spread.rounds > 1
+        else "",
         str(line.ratio or ""),
         f"{spread.rounds}{busy}",
         "" if line.accesses is None else f"{line.accesses:.3g}",
     )
 
 
-def _said(group: Group, value: float) -> str:
-    return labels.quantity(value, group.unit, network=group.network)
-
-
 def aligned(blocks: Sequence[list[tuple[str, ...]]]) -> Iterator[str]:
     """Blocks of cells, with columns that stand below each other in all of them."""
+    blocks = [[tuple(map(shown, row)) for row in block] for block in blocks]
     rows = [row for block in blocks for row in block]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for block in blocks:
@@ -69,7 +67,7 @@ def aligned(blocks: Sequence[list[tuple[str, ...]]]) -> Iterator[str]:
 
 def _failures(results: Results) -> Iterable[str]:
     for one in results.failures:
-        yield _wrapped(f"{one.point}, round {one.round + 1}: {shown(one.reason)}", "  ")
+        yield _wrapped(shown(f"{one.point}, round {one.round + 1}: {one.reason}"), "  ")
 
 
 def _wrapped(text: str, indent: str = "") -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "command-line": "Print the command line that QEMU would be given; nothing is started.",
     "container": "Make containers, run in them, keep them.",
     "image": "Look into disk images, make them, change them.",
+    "bench": "Measure virtio and the devices it replaces, in real guests on this host.",
     "doctor": "Say what this host has for guests, and how to get what it lacks.",
     "top": "Show what the virtqueues of running guests do: depth, requests and bytes each second.",
     "trace": "Show every virtio request of GUEST, which goes on as before.",
