@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from bench_results import META, count, results, series
+from support.bench_results import META, count, results, series
 
 from pyvirt.bench import Results
 from pyvirt.bench.compare import FASTER, FEWER, INCOMPARABLE, MORE, SAME, SLOWER, Change

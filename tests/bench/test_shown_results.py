@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import attrs
 import pytest
-from bench_results import IDE, VIRTIO, count, results, series
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.bench_results import IDE, VIRTIO, count, results, series
 
 from pyvirt.bench import Results
 from pyvirt.bench.groups import groups

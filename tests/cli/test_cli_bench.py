@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 import click
 import pytest
-from bench_results import results
 from click.testing import CliRunner, Result
+from support.bench_results import results
 
 from pyvirt import bench
 from pyvirt.bench import Matrix, Progress, Results
