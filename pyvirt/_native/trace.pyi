@@ -26,6 +26,7 @@ class Sampler:
         quiet: int,
         settle: int,
         share: int,
+        realtime: bool,
         notice: int,
         bells: int,
     ) -> Self: ...

@@ -109,16 +109,16 @@ cdef struct sched_attr:
     uint64_t runtime, deadline, period
 
 
-cdef void be_prompt() noexcept nogil:
+cdef void be_prompt(bint realtime) noexcept nogil:
     """Sleeps end when they should, on a busy host too: looking takes microseconds.
 
-    Where a real-time priority is not allowed, a short slice lets Linux 6.12 run it soon.
+    A short slice lets Linux 6.12 run it soon; a real-time priority at once, where it is allowed.
     """
     cdef sched_param lowest
     cdef sched_attr short
     lowest.sched_priority = 1
     prctl(PR_SET_TIMERSLACK, 1)
-    if sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) != 0:
+    if not realtime or sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) != 0:
         memset(&short, 0, sizeof(short))
         short.size, short.runtime = sizeof(short), SLICE
         syscall(SYS_sched_setattr, 0, &short, 0)
@@ -137,16 +137,19 @@ cdef class Sampler:
     cdef list owners, memories
     cdef int notice, bells
     cdef volatile bint stopping
+    cdef bint realtime
     cdef readonly uint64_t started, ended, looks, longest, spent
 
     def __cinit__(self, queues, uint32_t snap, uint64_t room, uint64_t interval, uint64_t idle,
-                  uint64_t quiet, uint64_t settle, uint32_t share, int notice, int bells):
+                  uint64_t quiet, uint64_t settle, uint32_t share, bint realtime,
+                  int notice, int bells):
         cdef Queue queue
         cdef size_t i, size
         memset(&self.raw, 0, sizeof(self.raw))
         memset(&self.pace, 0, sizeof(self.pace))
         self.owners, self.memories = [], []
         self.notice, self.bells, self.stopping = notice, bells, False
+        self.realtime = realtime
         self.pace.interval, self.pace.idle = interval, idle
         self.pace.quiet, self.pace.share = quiet, share
         self.raw.count, self.raw.snap, self.raw.settle = len(queues), snap, settle
@@ -206,7 +209,7 @@ cdef class Sampler:
         cdef epoll_event events[EVENTS]
         cdef timespec pause
         cdef size_t moved, i
-        be_prompt()
+        be_prompt(self.realtime)
         self.started = self.pace.moved = last = clock(CLOCK_MONOTONIC)
         for i in range(self.raw.count):
             pv_trace_begin(&self.raw, i, self.started)

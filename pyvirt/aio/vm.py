@@ -147,6 +147,7 @@ class RunningVM:
         snap: int = SNAP,
         buffer: int = BUFFER,
         keep: bool = True,
+        realtime: bool = False,
         callback: Callback | None = None,
     ) -> Tracer:
         """Follow every request to `devices` (by id; else to all), from now on, from outside.
@@ -156,13 +157,14 @@ class RunningVM:
         at. Of each request `snap` first bytes are kept of what the device reads and of what it
         writes. `buffer` is how many bytes of records may wait to be taken; `keep` keeps those that
         were iterated over for `Tracer.stop`, in memory without a limit. `callback` gets each
-        request on a thread of its own.
+        request on a thread of its own. `realtime` looks with a real-time priority, where the host
+        allows it: then little is missed on a busy host, but the guest may get slower.
 
         It ends with the guest, and when the guest is reset: queues are elsewhere then.
         """
         act = self._acts.trace(
             *devices, interval=interval, budget=budget, snap=snap, buffer=buffer, keep=keep,
-            callback=callback,
+            realtime=realtime, callback=callback,
         )  # fmt: skip
         return Tracer(await self._drive(act))
 

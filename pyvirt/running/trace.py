@@ -58,6 +58,7 @@ class Terms:
     snap: int = SNAP
     buffer: int = BUFFER
     keep: bool = True
+    realtime: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.interval <= 1:
@@ -310,5 +311,6 @@ def _sampler(
     idle = max(IDLE, terms.interval)
     return Sampler(
         [(ring.door, recorded) for ring in rings], terms.snap, terms.buffer, ns(terms.interval),
-        ns(idle), ns(QUIET), ns(SETTLE), round(terms.budget * 1e6), notice, bells.fileno(),
+        ns(idle), ns(QUIET), ns(SETTLE), round(terms.budget * 1e6), terms.realtime,
+        notice, bells.fileno(),
     )  # fmt: skip

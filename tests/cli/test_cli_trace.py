@@ -57,7 +57,7 @@ def test_top_finds_guests_by_itself_and_draws_a_table(runtime: str) -> None:
 
 
 def test_trace_tells_each_request(runtime: str) -> None:
-    said = pyvirt("trace", "busy", "disk0", "--seconds", "2", XDG_RUNTIME_DIR=runtime)
+    said = pyvirt("trace", "busy", "disk0", "--seconds", "2", "--realtime", XDG_RUNTIME_DIR=runtime)
     assert said.returncode == 0, said.stderr
     assert "read 8 KiB at 24576, ok" in said.stdout
     assert "requests in" in said.stderr

@@ -87,7 +87,7 @@ def traced(
 ) -> tuple[Trace, list[tuple[str, int, int]]]:
     """A whole trace of a job, and what the job did."""
     for seed in range(TRIES):
-        with guest.trace(device) as tracer:
+        with guest.trace(device, realtime=True) as tracer:
             done = fio(guest, disk, depth=depth, seed=seed)
         trace = tracer.stop()
         if not trace.lost:
@@ -144,7 +144,7 @@ def pcap(path: Path) -> list[bytes]:
 
 def test_pings_are_the_frames_that_qemu_saw(guest: RunningVM, frames: Path) -> None:
     before = len(pcap(frames))
-    with guest.trace("nic0", snap=2048) as tracer:
+    with guest.trace("nic0", snap=2048, realtime=True) as tracer:
         guest.run("ping -c 5 -i 0.2 -s 100 10.0.2.2", check=True)
     trace = tracer.stop()
     assert not trace.lost

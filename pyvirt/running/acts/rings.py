@@ -42,6 +42,7 @@ class Rings(Base):
         snap: int = SNAP,
         buffer: int = BUFFER,
         keep: bool = True,
+        realtime: bool = False,
         callback: Callback | None = None,
     ) -> Act[Tracer]:
         """Follow every request to `devices` (by id; else to all), from now on, from outside.
@@ -51,11 +52,12 @@ class Rings(Base):
         at. Of each request `snap` first bytes are kept of what the device reads and of what it
         writes. `buffer` is how many bytes of records may wait to be taken; `keep` keeps those that
         were iterated over for `Tracer.stop`, in memory without a limit. `callback` gets each
-        request on a thread of its own.
+        request on a thread of its own. `realtime` looks with a real-time priority, where the host
+        allows it: then little is missed on a busy host, but the guest may get slower.
 
         It ends with the guest, and when the guest is reset: queues are elsewhere then.
         """
-        terms = Terms(interval, budget, snap, buffer, keep)
+        terms = Terms(interval, budget, snap, buffer, keep, realtime)
         found: list[Ring] = []
         for device in devices or (None,):
             found += yield from self.rings(device)
