@@ -100,6 +100,13 @@ static inline uint16_t once16(const uint8_t *p)
     return pv_le16((const uint8_t *)&value);
 }
 
+/* What stood in memory as `value`. On little-endian hosts it must not go through memory again: what
+ * follows a chain waits for it. */
+static inline uint64_t le64_of(uint64_t value)
+{
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? value : pv_le64((const uint8_t *)&value);
+}
+
 /* Split descriptors end in flags and next, packed ones in id and flags (2.7.5, 2.8.13). */
 static inline pv_desc desc_once(const uint8_t *p, bool packed)
 {
@@ -107,8 +114,8 @@ static inline pv_desc desc_once(const uint8_t *p, bool packed)
     memcpy(&low, p, 8);
     memcpy(&high, p + 8, 8);
     __asm__("" : "+r"(low), "+r"(high));
-    low = pv_le64((const uint8_t *)&low);
-    high = pv_le64((const uint8_t *)&high);
+    low = le64_of(low);
+    high = le64_of(high);
     const uint16_t third = (uint16_t)(high >> 32), fourth = (uint16_t)(high >> 48);
     return (pv_desc){low, (uint32_t)high, packed ? fourth : third, packed ? third : fourth};
 }
@@ -694,28 +701,60 @@ typedef struct {
 
 typedef enum { ENDED, TABLE, ODD } turn;
 
-/* One descriptor of a split ring, from the table to `to`; its second half. On little-endian hosts
- * pv_desc is what stands in memory. */
-static inline uint64_t copy_desc(const uint8_t *from, pv_desc *to)
+/* A descriptor of a split ring, in two registers. */
+typedef struct {
+    uint64_t low, high;
+} halves;
+
+static inline halves halves_once(const uint8_t *from)
 {
     uint64_t low, high;
     memcpy(&low, from, 8);
     memcpy(&high, from + 8, 8);
     __asm__("" : "+r"(low), "+r"(high));
-    if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) {
-        memcpy(to, &low, 8);
-        memcpy((uint8_t *)to + 8, &high, 8);
-        return high;
-    }
-    low = pv_le64((const uint8_t *)&low);
-    high = pv_le64((const uint8_t *)&high);
-    *to = (pv_desc){low, (uint32_t)high, (uint16_t)(high >> 32), (uint16_t)(high >> 48)};
-    return high;
+    return (halves){le64_of(low), le64_of(high)};
 }
 
-/* Along NEXT from `slot` on in one table, until the end or an indirect descriptor, which *last then is. */
-static inline turn links(const uint8_t *table, uint32_t size, uint32_t slot, pv_desc *out,
-                         size_t room, tally *t, pv_desc *last)
+/* On little-endian hosts pv_desc is what stands in memory: two stores instead of four. */
+static inline void put_halves(halves h, pv_desc *to)
+{
+    if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) {
+        memcpy(to, &h.low, 8);
+        memcpy((uint8_t *)to + 8, &h.high, 8);
+    } else {
+        *to = (pv_desc){h.low, (uint32_t)h.high, (uint16_t)(h.high >> 32),
+                        (uint16_t)(h.high >> 48)};
+    }
+}
+
+/* What walks keep: the region of the table before, where the next one mostly is too. */
+typedef struct {
+    const pv_queue *queue;
+    const pv_region *near;
+} walker;
+
+/* Where `size` bytes are mapped, in one region; else NULL. */
+static inline const uint8_t *mapped(walker *w, uint64_t guest, uint64_t size)
+{
+    const pv_memory *memory = w->queue->memory;
+    uint64_t offset = guest - w->near->guest;
+
+    if (offset >= w->near->size) {
+        const size_t i = region_of(memory, guest);
+        if (i == memory->count)
+            return NULL;
+        w->near = &memory->regions[i];
+        offset = guest - w->near->guest;
+    }
+    if (w->near->at == NULL || size > w->near->size - offset)
+        return NULL;
+    return w->near->at + offset;
+}
+
+/* Along NEXT from `slot` on in one table, until the end or an indirect descriptor, which *table
+ * then is. */
+static inline turn links(const uint8_t *from, uint32_t size, uint32_t slot, pv_desc *out,
+                         size_t room, tally *t, halves *table)
 {
     const size_t most = room < size ? room : size;
     uint64_t bytes = 0, writable = 0;
@@ -723,22 +762,21 @@ static inline turn links(const uint8_t *table, uint32_t size, uint32_t slot, pv_
     size_t n = 0;
 
     while (n < most && slot < size) {
-        const uint64_t half = copy_desc(table + (size_t)slot * PV_DESC_SIZE, &out[n]);
-        const uint32_t length = (uint32_t)half, flags = (uint32_t)(half >> 32);
-        const bool more = (flags & (PV_DESC_NEXT | PV_DESC_INDIRECT)) == PV_DESC_NEXT;
-        if (!more && flags & PV_DESC_INDIRECT) {
-            *last = out[n];
+        const halves h = halves_once(from + (size_t)slot * PV_DESC_SIZE);
+        const uint32_t length = (uint32_t)h.high, flags = (uint32_t)(h.high >> 32);
+        if (flags & PV_DESC_INDIRECT) {
+            *table = h;
             end = TABLE;
             break;
         }
-        n++;
+        put_halves(h, &out[n++]);
         bytes += length;
         writable += length & -(flags >> 1 & 1);
-        if (!more) {
+        if (!(flags & PV_DESC_NEXT)) {
             end = ENDED;
             break;
         }
-        slot = (uint32_t)(half >> 48);
+        slot = (uint32_t)(h.high >> 48);
     }
     t->bytes += bytes;
     t->writable += writable;
@@ -747,18 +785,16 @@ static inline turn links(const uint8_t *table, uint32_t size, uint32_t slot, pv_
 }
 
 /* An indirect table at the end of a chain of which `t` was found so far. */
-static turn linked_table(const pv_queue *queue, const pv_desc *to, pv_desc *out, size_t room,
-                         tally *t)
+static inline turn linked_table(walker *w, halves to, pv_desc *out, size_t room, tally *t)
 {
-    const uint32_t size = to->length / PV_DESC_SIZE;
-    const uint8_t *table = pv_memory_at(queue->memory, to->address, to->length);
-    pv_desc last;
+    const uint32_t length = (uint32_t)to.high, size = length / PV_DESC_SIZE;
+    const uint8_t *table = mapped(w, to.low, length);
 
-    if (to->flags & PV_DESC_NEXT || t->slots == queue->ring.size || table == NULL ||
-        to->length % PV_DESC_SIZE || size > PV_RING_LARGEST)
+    if (to.high >> 32 & PV_DESC_NEXT || t->slots == w->queue->ring.size || table == NULL ||
+        length % PV_DESC_SIZE || size > PV_RING_LARGEST)
         return ODD;
     t->slots++;
-    return links(table, size, 0, out + t->count, room - t->count, t, &last);
+    return links(table, size, 0, out + t->count, room - t->count, t, &to);
 }
 
 /* The chains of `count` avail entries from `slot` on, until one is odd or does not fit. */
@@ -767,16 +803,17 @@ static size_t walk_mapped(const pv_queue *queue, uint32_t slot, size_t count, pv
 {
     const uint32_t size = queue->ring.size;
     const uint8_t *table = queue->desc, *entries = queue->driver + 4;
+    walker w = {queue, queue->memory->regions};
     size_t done = 0, at = *used;
 
     for (; done < count; done++) {
         const uint16_t head = once16(entries + 2 * (size_t)slot);
         tally t = {0};
-        pv_desc last;
-        turn end = links(table, size, head, out + at, room - at, &t, &last);
+        halves to;
+        turn end = links(table, size, head, out + at, room - at, &t, &to);
         t.slots = t.count;
         if (end == TABLE)
-            end = linked_table(queue, &last, out + at, room - at, &t);
+            end = linked_table(&w, to, out + at, room - at, &t);
         if (end != ENDED)
             break;
         chains[done] = (pv_chain){t.bytes - t.writable, t.writable, t.count, (uint16_t)t.slots,

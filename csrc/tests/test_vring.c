@@ -10,7 +10,7 @@
 
 enum { DESCS = 70000 };
 
-static pv_desc out[DESCS];
+static pv_desc out[DESCS], again[DESCS];
 static pv_chain chains[256];
 
 /* -- Any bytes ------------------------------------------------------------------------------- */
@@ -41,7 +41,24 @@ static void check_chain(const pv_chain *chain, const pv_desc *descs, size_t room
     assert(bytes == chain->readable + chain->writable);
 }
 
-static void use(const pv_queue *queue, const uint8_t *data)
+/* Many chains in one call are found as each of them alone is. */
+static void check_walked(const pv_queue *queue, const pv_chain *walked)
+{
+    pv_ring_where where;
+    pv_chain alone;
+
+    (void)pv_ring_chain(queue, walked->id, false, again, DESCS, &alone, &where);
+    assert(alone.status == walked->status && alone.count == walked->count);
+    assert(alone.slots == walked->slots);
+    assert(alone.readable == walked->readable && alone.writable == walked->writable);
+    for (uint32_t i = 0; i < alone.count; i++) {
+        const pv_desc *one = &again[i], *other = &out[walked->first + i];
+        assert(one->address == other->address && one->length == other->length);
+        assert(one->flags == other->flags && one->id == other->id);
+    }
+}
+
+static void use(const pv_queue *queue, const uint8_t *data, bool lasting)
 {
     const uint32_t size = queue->ring.size;
     const size_t room = data[0] & 1 ? DESCS : data[1];
@@ -76,8 +93,11 @@ static void use(const pv_queue *queue, const uint8_t *data)
     const size_t count = pv_ring_walk(queue, state.indexes.used_idx, state.indexes.avail_idx,
                                       data[3] & 1, chains, data[4], out, room, &used);
     assert(count <= data[4] && used <= room);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         check_chain(&chains[i], out + chains[i].first, used - chains[i].first);
+        if (lasting && !queue->ring.packed)
+            check_walked(queue, &chains[i]);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -108,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         data[22] >> 6 & 1,
     };
     if (pv_queue_open(&memory, &ring, &queue, &where) == PV_RING_OK)
-        use(&queue, data);
+        use(&queue, data, stored.left == 0);
     return 0;
 }
 
