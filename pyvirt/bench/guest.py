@@ -47,7 +47,11 @@ done
 """
 # Old SCSI controllers tell nobody of disks that come, and go.
 _SCAN = "for host in /sys/class/scsi_host/*; do echo '- - -' > $host/scan; done"
-_QUIET = "for what in all default; do echo 1 > /proc/sys/net/ipv6/conf/$what/disable_ipv6; done"
+# Cards get their addresses here, and not by what a DHCP server answers in the meantime.
+_QUIET = """
+for what in all default; do echo 1 > /proc/sys/net/ipv6/conf/$what/disable_ipv6; done
+echo '#!/bin/sh' > /etc/pyvirt/dhcp
+"""
 
 
 @frozen
@@ -186,7 +190,7 @@ class BenchGuest:
 
     def connect(self, card: str, address: str, prefix: int) -> None:
         """Give a card its address, and wait until its link is up."""
-        self._said(f"ip addr add {address}/{prefix} dev {card} && ip link set {card} up")
+        self._said(f"ip addr replace {address}/{prefix} dev {card} && ip link set {card} up")
         carrier = f"cat /sys/class/net/{card}/carrier"
         _until(
             lambda: self._said(carrier).strip() == "1" or None,

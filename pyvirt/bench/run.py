@@ -171,14 +171,14 @@ class _Run:
         try:
             guest = self._guest(point)
             with self._opened(guest, point, counting) as visit:
+                if visit.words and not counting:
+                    self._meta["plugged"][point.name] = list(visit.words)
                 if counting:
                     self._keep(point, round, order, visit.count(), busy=False)
                 else:
                     self._run(guest, point, visit, round, order)
                     if self._matrix.counts and round == self._matrix.rounds - 1:
                         self._keep(point, round, order, visit.follow(), busy=False)
-                if visit.words and not counting:
-                    self._meta["plugged"][point.name] = list(visit.words)
                 self._meta |= {key: value for key, value in visit.told.items() if value}
         except Exception as error:  # whatever it is, the other points go on
             self._failed(point, round, error)
