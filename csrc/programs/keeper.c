@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -51,27 +53,13 @@ static void remove_below(int parent, const char *name, int depth)
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-/* Path is cut in two, because only its last part must not be a link or a mount. */
-static void remove_tree(char *path)
-{
-    char *name = strrchr(path, '/');
-    *name++ = '\0';
-    const int parent = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-    if (parent < 0 || !*name)
-        return;
-    /* Those who die with the owner may still be adding files: they get 5 s. */
-    for (int i = 0; i < 50; i++) {
-        remove_below(parent, name, MAX_DEPTH);
-        if (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW))
-            break;
-        usleep(100 * 1000);
-    }
-    close(parent);
-}
-
 static void kill_listed(int group)
 {
+    struct statfs where;
+    /* Anybody can write a file of this name elsewhere. */
+    if (fstatfs(group, &where) || (where.f_type != CGROUP_SUPER_MAGIC &&
+                                   where.f_type != CGROUP2_SUPER_MAGIC))
+        return;
     const int fd = openat(group, "cgroup.procs", O_RDONLY | O_CLOEXEC);
     FILE *procs = fd < 0 ? NULL : fdopen(fd, "r");
 
@@ -108,6 +96,28 @@ static void kill_below(int parent, const char *name, int depth)
         if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
             kill_below(fd, entry->d_name, depth - 1);
     closedir(group);
+}
+
+/* Path is cut in two, because only its last part must not be a link or a mount. */
+static void remove_tree(char *path)
+{
+    char *name = strrchr(path, '/');
+    *name++ = '\0';
+    const int parent = open(*path ? path : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (parent < 0 || !*name)
+        return;
+    /* Those who die with the owner may still be adding files: they get 5 s. */
+    for (int i = 0; i < 50; i++) {
+        remove_below(parent, name, MAX_DEPTH);
+        if (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW))
+            break;
+        /* Who should have cleaned up a control group, and hangs, has had its time. */
+        if (i >= 20)
+            kill_below(parent, name, MAX_DEPTH);
+        usleep(100 * 1000);
+    }
+    close(parent);
 }
 
 /* Whoever made the group removes it when the last process in it has died; one that was

@@ -18,7 +18,8 @@ _SIGNAL = re.compile(r"Child <(\d+)> ended on signal [^(\n]*\((\d+)\)")
 #: Lines that say only that something else, told before, failed.
 _ECHOES = ("Received container state", "Failed to spawn container", "Error request exit code",
            "The container failed to start", "Additional information", "To get more details",
-           "Received error \"", "An error occurred in another process", "Failed to initialize container", "__lxc_start",
+           "Received error \"",
+           "An error occurred in another process", "Failed to initialize container", "__lxc_start",
            "Unsupported config key \"lxc.seccomp\"")  # fmt: skip
 
 
