@@ -25,7 +25,7 @@ from attrs import frozen
 from benchmarks.pairs import Row, Timed, above, alternate, below, told
 from benchmarks.processor import program, worked
 from pyvirt.image import Extents, FileSource, Flag, Image
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 
 GIB, TIB, MIB = 1 << 30, 1 << 40, 1 << 20
 #: dissect takes seconds, so that few rounds must do.

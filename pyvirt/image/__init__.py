@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyvirt.image.budget import Budget as Budget
-    from pyvirt.image.detect import detect as detect
+    from pyvirt.image.detection import detect as detect
     from pyvirt.image.extents import Extent as Extent
     from pyvirt.image.extents import Extents as Extents
     from pyvirt.image.extents import Flag as Flag
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "budget": "Budget",
-    "detect": "detect",
+    "detection": "detect",
     "extents": "Extent Extents Flag",
     "filesystems": "Volume",
     "image": "Image",

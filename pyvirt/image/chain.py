@@ -10,7 +10,7 @@ from attrs import frozen
 
 from pyvirt.errors import ChainError, ImageInUse
 from pyvirt.image.budget import Budget
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 from pyvirt.image.formats import format_module
 from pyvirt.image.formats.parent import check_parent
 from pyvirt.image.holders import writers

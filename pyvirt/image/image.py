@@ -13,7 +13,7 @@ from pyvirt.errors import ImageError, ImageInUse, UnsupportedError
 from pyvirt.image import mapcheck
 from pyvirt.image.budget import Budget
 from pyvirt.image.chain import Opener, backing_of
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 from pyvirt.image.extents import Extents
 from pyvirt.image.holders import writers
 from pyvirt.image.info import Info, described

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from pyvirt.errors import PyvirtError
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 from pyvirt.image.filesystems import Volume, volumes
 from pyvirt.image.partitions import Flaw, Partition, Table, partition_table
 from pyvirt.image.region import Disk, Region

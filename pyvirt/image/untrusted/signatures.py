@@ -1,6 +1,6 @@
 """All formats that a file is valid as, by what the programs look for that guess.
 
-Wider than `pyvirt.image.detect`: one sign is enough here, because somebody's parser may be
+Wider than `pyvirt.image.detection`: one sign is enough here, because somebody's parser may be
 content with it.
 """
 

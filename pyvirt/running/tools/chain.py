@@ -12,7 +12,7 @@ from pyvirt.disk.node import BlockNode
 from pyvirt.disk.secret import Secret
 from pyvirt.errors import ImageError
 from pyvirt.fields import frozen
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 from pyvirt.image.source import FileSource
 from pyvirt.qemu_img.call import node
 from pyvirt.qemu_img.calls import Backing

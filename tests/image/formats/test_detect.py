@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import imagebuilders as build
 
-from pyvirt.image.detect import HEAD, detect
+from pyvirt.image.detection import HEAD, detect
 from pyvirt.image.source import BytesSource, FileSource
 
 NOISE = random.Random(5).randbytes(200_000)

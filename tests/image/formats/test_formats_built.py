@@ -14,7 +14,7 @@ from support import imagebuilders as build
 from support.formats import content, layer_of, no_sibling, qemu_img, read, sibling, written
 
 from pyvirt.errors import FeatureError, ImageError
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 from pyvirt.image.formats.parent import check_parent
 from pyvirt.image.source import BytesSource, FileSource
 from pyvirt.image.structure import Place

@@ -19,7 +19,7 @@ from support.formats import layer_of
 
 from pyvirt.errors import PyvirtError
 from pyvirt.image.budget import Budget
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 from pyvirt.image.formats import format_module
 from pyvirt.image.layer import Reference
 from pyvirt.image.source import BytesSource, Source

@@ -28,7 +28,7 @@ from support.luks import try_again
 
 from pyvirt.errors import ImageError
 from pyvirt.image import Image
-from pyvirt.image.detect import detect
+from pyvirt.image.detection import detect
 from pyvirt.image.formats.parent import check_parent
 from pyvirt.image.source import FileSource
 
