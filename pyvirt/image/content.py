@@ -125,6 +125,9 @@ class File(io.RawIOBase):
         self._image, self._at = image, 0
         self.name: str = image.name
 
+    def __repr__(self) -> str:
+        return f"<File of {self.name!r} at {self._at}{' (closed)' * self.closed}>"
+
     def readable(self) -> bool:
         return True
 

@@ -23,6 +23,8 @@ class Info:
     #: Bytes that the guest sees, and those of the file.
     size: int
     file_size: int
+    #: Bytes that the file takes in its file system; None for what is no file.
+    allocated: int | None
     #: What the file could be, best first; nothing if the caller said what it is.
     matches: tuple[Match, ...]
     #: Who may be writing the image now.
@@ -48,6 +50,6 @@ def described(layer: Layer, matches: tuple[Match, ...] = ()) -> Info:
     # The data file of a qcow2 image is not opened only because someone asks what it is.
     source: Source = getattr(layer, "source", None) or layer.sources[0]
     return Info(
-        name_of(source), layer.format, layer.size, source.size, matches, writers(source),
-        layer.references, layer.info,
+        name_of(source), layer.format, layer.size, source.size,
+        getattr(source, "allocated", None), matches, writers(source), layer.references, layer.info,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from pyvirt.image.extents import Extents
-from pyvirt.image.source import Source
+from pyvirt.image.source import Source, name_of
 
 
 @frozen
@@ -73,6 +73,17 @@ class Layer(Protocol):
     def inflate(self, data: bytes, size: int) -> bytes:
         """A compressed block unpacked: `size` bytes of `data`'s content."""
         ...
+
+
+class Shown:
+    """The base of layers, for whoever looks at one."""
+
+    format: str
+    size: int
+
+    def __repr__(self) -> str:
+        source: Any = getattr(self, "source", None) or self.sources[0]  # type: ignore[attr-defined]
+        return f"<{self.format} layer of {name_of(source)!r}: {self.size} bytes>"
 
 
 class Format(Protocol):

@@ -43,11 +43,20 @@ def _described(info: Info) -> dict[str, Any]:
         "format": info.format,
         "size": info.size,
         "file_size": info.file_size,
+        "allocated": info.allocated,
         **({"matches": plain(info.matches)} if info.matches else {}),
         **held,
         "references": plain(info.references),
+        **_features(info),
         "info": plain(info.facts),
     }
+
+
+def _features(info: Info) -> dict[str, Any]:
+    """The names of what the header of a qcow2 image has as bits."""
+    header = getattr(info.facts, "header", None)
+    names = getattr(header, "features", ()) if info.format == "qcow2" else ()
+    return {"features": list(names)} if names else {}
 
 
 def _text(one: dict[str, Any]) -> str:
@@ -59,9 +68,13 @@ def _text(one: dict[str, Any]) -> str:
         ("size", f"{size(one['size'])} ({one['size']} bytes)"),
         ("file size", f"{size(one['file_size'])} ({one['file_size']} bytes)"),
     ]
+    if one["allocated"] is not None:
+        rows.append(("on the host", f"{size(one['allocated'])} ({one['allocated']} bytes)"))
+    if "features" in one:
+        rows.append(("features", shown(", ".join(one["features"]))))
     if "held_by" in one:
         rows.append(("held by", f"{shown(one['held_by'])}: what is read may be torn"))
-    for match in one.get("matches", [])[1:]:
+    for match in [each for each in one.get("matches", [])[1:] if each["confidence"] > 1]:
         rows.append(("could also be", f"{match['format']}: {shown(match['reason'])}"))
     for reference in one["references"]:
         known = f" ({shown(reference['format'])})" if reference["format"] else ""

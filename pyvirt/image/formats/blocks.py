@@ -13,7 +13,7 @@ from pyvirt._native.columns import Columns
 from pyvirt.errors import BudgetError, ImageError
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents, Flag
-from pyvirt.image.layer import Reference
+from pyvirt.image.layer import Reference, Shown
 from pyvirt.image.source import Source, exactly
 from pyvirt.image.structure import Place, divided
 
@@ -198,7 +198,7 @@ class Bitmap:
     host: int
 
 
-class BlockLayer:
+class BlockLayer(Shown):
     """A layer that one map describes."""
 
     def __init__(

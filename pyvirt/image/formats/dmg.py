@@ -21,7 +21,7 @@ from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents
 from pyvirt.image.formats.blocks import DATA, PACKED, ZERO
 from pyvirt.image.formats.unpack import adc, bzip2_stream, xz_stream, zlib_stream
-from pyvirt.image.layer import Match, Reference, Siblings
+from pyvirt.image.layer import Match, Reference, Shown, Siblings
 from pyvirt.image.source import Source, exactly, name_of
 from pyvirt.image.structure import Fault, Place, at, parse
 
@@ -137,7 +137,7 @@ def open(source: Source, *, budget: Budget, siblings: Siblings) -> DmgLayer:
     return DmgLayer(source, size, trailer, chunks, budget)
 
 
-class DmgLayer:
+class DmgLayer(Shown):
     """The chunks of a disk, in its order."""
 
     format = "dmg"

@@ -11,11 +11,11 @@ from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents
 from pyvirt.image.formats.blocks import DATA, SECTOR
 from pyvirt.image.formats.raw import data
-from pyvirt.image.layer import Reference
+from pyvirt.image.layer import Reference, Shown
 from pyvirt.image.source import Source
 
 
-class FlatLayer:
+class FlatLayer(Shown):
     """The first `size` bytes of a file, as they are."""
 
     block = SECTOR

@@ -18,7 +18,7 @@ from pyvirt._native.columns import Columns
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents, Flag
 from pyvirt.image.formats.blocks import DATA, SECTOR
-from pyvirt.image.layer import Match, Reference, Siblings
+from pyvirt.image.layer import Match, Reference, Shown, Siblings
 from pyvirt.image.source import Source, exactly, name_of
 from pyvirt.image.structure import Fault, Place, at, parse, string
 
@@ -97,7 +97,7 @@ class Info2:
     damaged: bool
 
 
-class LuksLayer:
+class LuksLayer(Shown):
     """The encrypted bytes of a LUKS image."""
 
     format = "luks"

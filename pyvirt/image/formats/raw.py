@@ -7,7 +7,7 @@ from attrs import frozen
 from pyvirt._native.columns import Columns
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents, Flag
-from pyvirt.image.layer import Match, Reference, Siblings
+from pyvirt.image.layer import Match, Reference, Shown, Siblings
 from pyvirt.image.source import Source
 
 #: QEMU counts raw images in whole sectors.
@@ -23,7 +23,7 @@ class RawInfo:
     size: int
 
 
-class RawLayer:
+class RawLayer(Shown):
     """A file that is its own content."""
 
     format = "raw"

@@ -40,7 +40,7 @@ from pyvirt.image.formats.vmdk_extent import (
     sparse_extent,
     sparse_header,
 )
-from pyvirt.image.layer import Match, Reference, Siblings
+from pyvirt.image.layer import Match, Reference, Shown, Siblings
 from pyvirt.image.source import Source, exactly, name_of
 from pyvirt.image.structure import Place, divided
 
@@ -95,7 +95,7 @@ class Part:
         map.fill(columns, first, last, self.start)
 
 
-class VmdkLayer:
+class VmdkLayer(Shown):
     """The extents of a descriptor, one behind the other."""
 
     format = "vmdk"

@@ -13,7 +13,7 @@ from pyvirt._native.qcow2 import Geometry
 from pyvirt.errors import ImageError, UnsupportedError
 from pyvirt.image.budget import Budget
 from pyvirt.image.extents import Extents
-from pyvirt.image.layer import Reference, Siblings
+from pyvirt.image.layer import Reference, Shown, Siblings
 from pyvirt.image.qcow2.bitmaps import Bitmap, dirty_ranges, read_bitmaps, read_bits
 from pyvirt.image.qcow2.check import CheckResult, check, used
 from pyvirt.image.qcow2.header import Header, read_l1
@@ -30,7 +30,7 @@ class Qcow2Info:
     bitmaps: tuple[Bitmap, ...]
 
 
-class Qcow2Layer:
+class Qcow2Layer(Shown):
     """The active disk of a qcow2 image, or one of its snapshots."""
 
     format = "qcow2"
