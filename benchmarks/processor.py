@@ -55,6 +55,16 @@ def output(*words: str | Path) -> str:
     return said.stdout
 
 
+def patient(*words: str | Path, excuse: str, tries: int = 40) -> None:
+    """Run a program, and again as long as it fails only with the words of `excuse`."""
+    for _ in range(tries):
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+        if done.returncode == 0 or excuse not in done.stderr:
+            break
+        time.sleep(0.1)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+
+
 def undisturbed(act: Callable[[], Any]) -> float:
     """Seconds by the clock, less those that this thread was ready and others had the processors.
 

@@ -104,6 +104,15 @@ def test_what_is_done_cannot_be_cancelled(tmp_path: Path) -> None:
     assert names(tmp_path) == ["x"]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as Python has it; shells start what runs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_cancels(tmp_path: Path) -> None:
     path = image(tmp_path / "a.qcow2", data="write -P 7 0 32M")
 
