@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from attrs import frozen
@@ -23,6 +22,7 @@ from pyvirt.bench.place import Place
 from pyvirt.errors import StartError, TimedOut, UnsupportedError
 from pyvirt.nic import Backend, Nic, Stream, Tap, Unix, User
 from pyvirt.running.guest.apt import Progress
+from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.process import Process, spawn
 
 #: Seconds that a server gets until it listens.
@@ -130,7 +130,7 @@ class PeerEnd:
     def join(self, point: NetPoint) -> Iterator[Joined]:
         # A path and no socket pair: QEMU 7.2 connects a stream on a thread, which does not know
         # the names of descriptors that came by QMP (socket_get_fd).
-        with TemporaryDirectory(prefix="pyvirt-bench-") as place:
+        with temporary_directory("pyvirt-bench-") as place:
             address = Unix(f"{place}/net")
             with self._guest.plugged(Nic(Stream(address, server=True))) as card:
                 self._guest.connect(card.name, inside.PEER, inside.PREFIX)
@@ -166,7 +166,7 @@ def _passt(address: str, gateway: str) -> Iterator[str]:
         raise UnsupportedError("passt", "this host", "install the package passt")
     words = [program, "--foreground", "--quiet", "--address", address, "--gateway", gateway]
     with (
-        TemporaryDirectory(prefix="pyvirt-bench-") as place,
+        temporary_directory("pyvirt-bench-") as place,
         socket.socket(socket.AF_UNIX) as listener,
         ThreadPoolExecutor(1) as thread,
     ):

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,6 +24,7 @@ from pyvirt.machine import Actions
 from pyvirt.nic import Nic
 from pyvirt.qemu.render import argv
 from pyvirt.running.guest.apt import Progress
+from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.vm import RunningVM
 from pyvirt.vm import VM
 
@@ -80,8 +80,8 @@ class BenchGuest:
         name: str = "bench",
     ) -> None:
         self.place = place
-        self._directory = TemporaryDirectory(prefix="pyvirt-bench-")
-        self._log = Path(self._directory.name) / "trace.log"
+        self._directory = temporary_directory("pyvirt-bench-")
+        self._log = self._directory.path / "trace.log"
         try:
             vm = VM(
                 name=name,  # MAC addresses are derived from it
@@ -96,7 +96,7 @@ class BenchGuest:
             )
             self.running: RunningVM = vm.start(progress=progress)
         except BaseException:
-            self._directory.cleanup()
+            self._directory.close()
             raise
         try:
             self.running.run(_QUIET, timeout=PATIENCE)
@@ -292,7 +292,7 @@ class BenchGuest:
 
     def close(self) -> None:
         self.running.close()
-        self._directory.cleanup()
+        self._directory.close()
 
     def __enter__(self) -> Self:
         return self

@@ -7,13 +7,13 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 from pyvirt.bench.disk import DiskPoint
 from pyvirt.fields import sized
 from pyvirt.running import tools
+from pyvirt.running.keeper import TemporaryDirectory, temporary_directory
 
 #: Where files are in memory.
 MEMORY = Path("/dev/shm")
@@ -27,7 +27,7 @@ class Images:
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         self._directory = directory
-        self._places: dict[str, TemporaryDirectory[str]] = {}
+        self._places: dict[str, TemporaryDirectory] = {}
         self._made: dict[tuple[object, ...], Path] = {}
         self._content = os.urandom(_PIECE)
 
@@ -64,12 +64,12 @@ class Images:
     def _place(self, backing: str) -> Path:
         if backing not in self._places:
             parent = MEMORY if backing == "ram" else self._directory
-            self._places[backing] = TemporaryDirectory(prefix="pyvirt-bench-", dir=parent)
-        return Path(self._places[backing].name)
+            self._places[backing] = temporary_directory("pyvirt-bench-", place=parent)
+        return self._places[backing].path
 
     def close(self) -> None:
         for place in self._places.values():
-            place.cleanup()
+            place.close()
 
     def __enter__(self) -> Self:
         return self

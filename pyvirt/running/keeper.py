@@ -18,9 +18,11 @@ from pyvirt._native import program
 from pyvirt.running.forks import close_private, private_pipe
 
 
-def temporary_directory(prefix: str = "pyvirt-") -> TemporaryDirectory:
-    """A new directory that only this user may enter."""
-    return TemporaryDirectory(Path(tempfile.mkdtemp(prefix=prefix)))
+def temporary_directory(
+    prefix: str = "pyvirt-", *, place: str | os.PathLike[str] | None = None
+) -> TemporaryDirectory:
+    """A new directory that only this user may enter, in `place` or where such things are."""
+    return TemporaryDirectory(Path(tempfile.mkdtemp(prefix=prefix, dir=place)).absolute())
 
 
 class TemporaryDirectory:
