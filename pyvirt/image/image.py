@@ -76,7 +76,9 @@ class Image(Readable):
     def _source(self, file: Any) -> Source:
         if isinstance(file, str | os.PathLike | int):
             return self._own(FileSource(file))
-        return file  # type: ignore[no-any-return]  # Whoever made it closes it.
+        if not isinstance(file, Source):
+            raise TypeError(f"an image is a path, a descriptor or has size and pread: {file!r}")
+        return file  # Whoever made it closes it.
 
     def _own(self, source: Source) -> Source:
         close = getattr(source, "close", None)
@@ -122,7 +124,11 @@ class Image(Readable):
         With `holes`, data that lies in a hole of its file is told as zero, too. None does it
         as QEMU does: in a chain, for images that look preallocated.
         """
+        if start < 0:
+            raise ValueError(f"start must not be negative, got {start}")
         stop = self.size if stop is None else min(stop, self.size)
+        if start >= stop:
+            return Extents.of([])
         layers = self.layers if chain else (self.layer,)
         found = merge(layers, start, stop, self.budget)
         if not backing_of(layers[-1]):

@@ -7,6 +7,7 @@ from typing import Any
 from attrs import field, frozen
 
 from pyvirt.errors import SpecError
+from pyvirt.fields import to_size
 
 #: Bytes before the payload that QEMU's LUKS needs with its default cipher, aes-256 with xts.
 LUKS_PAYLOAD = 2068480
@@ -56,7 +57,10 @@ class Target:
 
     format: str = field(default="qcow2", validator=_one_of("qcow2", "raw", "luks"))
     cluster_size: int = field(
-        default=65536, kw_only=True, validator=_one_of(*(1 << bits for bits in range(9, 22)))
+        default=65536,
+        kw_only=True,
+        converter=to_size,
+        validator=_one_of(*(1 << bits for bits in range(9, 22))),
     )
     refcount_bits: int = field(default=16, kw_only=True, validator=_one_of(1, 2, 4, 8, 16, 32, 64))
     extended_l2: bool = field(default=False, kw_only=True)

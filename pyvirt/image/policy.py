@@ -147,6 +147,8 @@ def policy(trust: Trust) -> Policy:
         return Beneath(os.path.abspath(trust))
     if callable(trust):
         return Asked(trust)
+    if not isinstance(trust, Sequence):
+        raise TypeError(f"trust is a bool, a directory, a list or a callable, got {trust!r}")
     return Listed(tuple(os.path.abspath(one) for one in trust))
 
 

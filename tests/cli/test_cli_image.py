@@ -183,6 +183,11 @@ def test_compare_of_other_sizes(tmp_path: Path, path: Path) -> None:
 def test_measure_says_what_qemu_img_says(path: Path) -> None:
     wanted = json.loads(qemu("qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "raw",
                              path))  # fmt: skip
+    words = ("-o", "cluster_size=1M,preallocation=full")
+    full = json.loads(qemu("qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "qcow2",
+                           *words, path))  # fmt: skip
+    assert document("measure", path, *words)["required"] == full["required"]
+    assert "foo changes nothing" in process("measure", path, "-o", "foo=1").stderr
     told = document("measure", path, "-O", "raw")
     assert (told["required"], told["fully_allocated"]) == (
         wanted["required"], wanted["fully-allocated"],

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pyvirt.cli.image.look import plain
-from pyvirt.cli.image.options import FILE, opened, reading
+from pyvirt.cli.image.options import FILE, opened, reading, target_options
 from pyvirt.cli.output import Output, json_option, size
 from pyvirt.cli.progress import Progress
 
@@ -74,11 +74,18 @@ def check(output: Output, file: str, **how: Any) -> int:
     "-O", "--target-format", default="qcow2", show_default=True, metavar="FORMAT",
     help="The format to be measured.",
 )
+@click.option(
+    "-o", "options", multiple=True, metavar="NAME=VALUE",
+    help="An option of that format (cluster_size=1M); more with commas, or again.",
+)
 @json_option
-def measure(output: Output, file: str, target_format: str, **how: Any) -> None:
+def measure(
+    output: Output, file: str, target_format: str, options: tuple[str, ...], **how: Any
+) -> None:
     """Say how large the file of a copy of FILE would be."""  # fmt: skip
+    wanted = target_options(options)
     with opened(file, **how) as image:
-        result = image.measure(target_format)
+        result = image.measure(target_format, **wanted)
     if output.json:
         output.document(plain(result))
         return

@@ -118,6 +118,18 @@ def amend_options(format: str, words: tuple[str, ...]) -> dict[str, Any]:
     return _values(kind, _pairs(words))
 
 
+def target_options(words: tuple[str, ...]) -> dict[str, Any]:
+    """What the words of ``-o`` say of an image that is only measured."""
+    from pyvirt.image.measure import Target
+
+    given = _values(Target, _pairs(words))
+    known = {each.alias for each in attrs.fields(Target)} - {"format"}
+    for name in given:
+        if name not in known:
+            raise click.UsageError(f"{name} changes nothing that is measured.")
+    return given
+
+
 def said(output: Output, written: Written) -> None:
     """An image that was made or changed, for people or programs."""
     from pyvirt.errors import shown
