@@ -4,7 +4,10 @@
  *
  * The command gets the container's console as its terminal. Orphans are reaped, signals are
  * handed on (the kernel gives process 1 only those it handles), and the end of the command
- * is the end of the container, with its exit code, or 128 and the signal's number. */
+ * is the end of the container, with its exit code, or 128 and the signal's number.
+ *
+ * Once the command runs, this process is called "contained": so the host sees it. What keeps
+ * the command from running is the last line on the console. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -14,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,11 +29,13 @@ struct user {
     char home[256];
 };
 
-static int fail(const char *what)
+static int fail(const char *field, const char *value)
 {
     const int code = errno == ENOENT ? NOT_FOUND : NOT_RUN;
 
-    dprintf(STDERR_FILENO, "contain: %s: %s\n", what, strerror(errno));
+    dprintf(STDERR_FILENO, "contain: %s %s: %s\n", field, value,
+            errno == ENOKEY ? "is not in /etc/passwd, or its group not in /etc/group"
+                            : strerror(errno));
     return code;
 }
 
@@ -99,7 +105,7 @@ static bool become(char *text)
     struct user user = {0, 0, "/"};
 
     if (!find_user(text, &user)) {
-        errno = ENOENT;
+        errno = ENOKEY; /* no file lacks, but a line */
         return false;
     }
     setenv("HOME", user.home, 0);
@@ -121,14 +127,14 @@ static int run(char **argv, const sigset_t *before)
     setsid();
     ioctl(STDIN_FILENO, TIOCSCTTY, 0);
     if (*argv[1] && !become(argv[1]))
-        return fail(argv[1]);
+        return fail("user", argv[1]);
     setenv("HOME", "/root", 0);
     setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 0);
     if (*argv[2] && chdir(argv[2]))
-        return fail(argv[2]);
+        return fail("cwd", argv[2]);
     sigprocmask(SIG_SETMASK, before, NULL);
     execvp(argv[3], argv + 3);
-    return fail(argv[3]);
+    return fail("command", argv[3]);
 }
 
 /* Reap all that has ended; the exit code once the command is among it, else -1. */
@@ -154,6 +160,32 @@ static int serve(pid_t command, const sigset_t *all)
     }
 }
 
+/* A successful exec closes the pipe with nothing in it. */
+static void wait_for_exec(int pipe)
+{
+    char code;
+
+    if (read(pipe, &code, 1) == 0)
+        prctl(PR_SET_NAME, "contained");
+    close(pipe);
+}
+
+static pid_t begin(char **argv, const sigset_t *before)
+{
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC))
+        return -1;
+    const pid_t command = fork();
+    if (command == 0) {
+        const char code = (char)run(argv, before);
+        _exit(write(ends[1], &code, 1) == 1 ? code : NOT_RUN);
+    }
+    close(ends[1]);
+    wait_for_exec(ends[0]);
+    return command;
+}
+
 int main(int argc, char **argv)
 {
     sigset_t all, before;
@@ -165,8 +197,6 @@ int main(int argc, char **argv)
     open_console();
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
-    const pid_t command = fork();
-    if (command == 0)
-        _exit(run(argv, &before));
-    return command < 0 ? fail("fork") : serve(command, &all);
+    const pid_t command = begin(argv, &before);
+    return command < 0 ? fail("command", argv[3]) : serve(command, &all);
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -144,6 +144,19 @@ def limits_of(self: Limits) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(self, name)) not in (None, ())}
 
 
+def lifted(names: Iterable[str], before: Limits) -> Iterator[Setting]:
+    """What takes the limits `names` off, which are as `before` says, in an order that v1
+    takes: memory and swap together never fall below memory alone."""
+    for name in sorted(names, key=lambda name: name != "swap"):
+        if name in _LIFTED:
+            controller, v1, v2 = _LIFTED[name]
+            yield Setting(controller, (v1,), (v2,), name)
+    for throttle in before.io if "io" in names else ():
+        for old, new, _ in throttle.given():
+            v2 = ("io.max", f"{throttle.device} {new}=max")
+            yield Setting("blkio", ((old, f"{throttle.device} 0"),), (v2,), "io")
+
+
 def _memory(self: Limits, value: int) -> Setting:
     text = str(value)
     return Setting("memory", (("memory.limit_in_bytes", text),), (("memory.max", text),), "memory")
@@ -201,6 +214,24 @@ def _throttles(throttle: Throttle, source: str) -> Iterator[Setting]:
         v1 = ((old, f"{throttle.device} {value}"),)
         yield Setting("blkio", v1, (("io.max", f"{throttle.device} {new}={value}"),), source)
 
+
+#: Stands for what the group above has.
+ABOVE = "<above>"
+
+_NO_QUOTA = ("cpu", ("cpu.cfs_quota_us", "-1"), ("cpu.max", f"max {PERIOD}"))
+
+#: Limit → its controller, and what to write in v1 and v2 to be without it.
+_LIFTED = {
+    "swap": ("memory", ("memory.memsw.limit_in_bytes", "-1"), ("memory.swap.max", "max")),
+    "memory": ("memory", ("memory.limit_in_bytes", "-1"), ("memory.max", "max")),
+    "cpus": _NO_QUOTA,
+    "cpu_quota": _NO_QUOTA,
+    "cpu_shares": ("cpu", ("cpu.shares", "1024"), ("cpu.weight", "100")),
+    "cpu_set": ("cpuset", ("cpuset.cpus", ABOVE), ("cpuset.cpus", ABOVE)),
+    "memory_nodes": ("cpuset", ("cpuset.mems", ABOVE), ("cpuset.mems", ABOVE)),
+    "pids": ("pids", ("pids.max", "max"), ("pids.max", "max")),
+    "io_weight": ("blkio", ("blkio.weight", "100"), ("io.weight", "default 100")),
+}
 
 _SETTINGS: dict[str, Callable[[Limits, Any], Setting]] = {
     "memory": _memory,

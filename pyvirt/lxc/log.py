@@ -18,7 +18,8 @@ _SIGNAL = re.compile(r"Child <(\d+)> ended on signal [^(\n]*\((\d+)\)")
 #: Lines that say only that something else, told before, failed.
 _ECHOES = ("Received container state", "Failed to spawn container", "Error request exit code",
            "The container failed to start", "Additional information", "To get more details",
-           "Received error \"",
+           "Received error \"", "Failed to receive file descriptors for command",
+           "Connection reset by peer - Failed to receive response",
            "An error occurred in another process", "Failed to initialize container", "__lxc_start",
            "Unsupported config key \"lxc.seccomp\"")  # fmt: skip
 
@@ -31,10 +32,19 @@ class Ending:
     signal: int | None = None
 
 
-def errors(log: str) -> list[str]:
+def causes(log: str) -> list[str]:
     """What went wrong, in liblxc's words, the first cause first."""
-    said = [m["said"] for m in _LINE.finditer(log) if m["level"] in ("ERROR", "CRIT", "FATAL")]
-    return [words for words in said if not words.startswith(_ECHOES)] or said
+    return [words for words in _said(log) if not words.startswith(_ECHOES)]
+
+
+def errors(log: str) -> list[str]:
+    """The causes; where there is none, whatever liblxc complains of."""
+    return causes(log) or _said(log)
+
+
+def _said(log: str) -> list[str]:
+    levels = ("ERROR", "CRIT", "FATAL")
+    return [m["said"] for m in _LINE.finditer(log) if m["level"] in levels]
 
 
 def ending(log: str) -> Ending:

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.containers import needs_containers, traces
@@ -18,6 +19,7 @@ from pyvirt.container import (
     HostDevice,
     IdMap,
     IdRange,
+    Limits,
     Physical,
     Seccomp,
     Tmpfs,
@@ -123,10 +125,31 @@ def test_the_end_of_the_command_is_its_own(store: Store, command: list[str]) -> 
     assert traces(running.name, store) == []
 
 
-def test_a_command_that_is_not_there_says_so(store: Store) -> None:
-    with start(Container(command=["nothing"]), store=store) as running:
-        end = running.wait(60)
-    assert (end.code, end.serial) == (127, "contain: nothing: No such file or directory")
+@pytest.mark.parametrize(
+    ("described", "why"),
+    [
+        pytest.param({"command": ["nothing"]}, "command nothing: No such file or directory",
+                     id="missing"),
+        pytest.param({"command": ["/etc/passwd"]}, "command /etc/passwd: Permission denied",
+                     id="no-program"),
+        pytest.param({"command": ["true"], "cwd": "/none"}, "cwd /none: No such file or directory",
+                     id="cwd"),
+        pytest.param({"command": ["true"], "user": "none"},
+                     "user none: is not in /etc/passwd, or its group not in /etc/group", id="user"),
+    ],
+)  # fmt: skip
+def test_a_command_that_cannot_run_is_no_start(
+    store: Store, described: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(StartError) as caught:
+        start(Container(name="unable", **described), store=store)
+    assert caught.value.why == why
+    assert traces("unable", store) == []
+
+
+def test_a_command_may_end_as_one_that_is_not_there(store: Store) -> None:
+    with start(Container(command=["sh", "-c", "nothing"]), store=store) as running:
+        assert running.wait(60).code == 127
 
 
 def test_what_is_typed_on_the_console_arrives(store: Store) -> None:
@@ -180,6 +203,22 @@ def test_limits_change_while_it_runs_and_are_read_back(store: Store) -> None:
         assert running.container.cpu_set == "0"
         with pytest.raises(SpecError):
             running.limit(colour="red")
+
+
+def test_limits_are_lifted_while_it_runs_and_kept_when_it_starts_again(store: Store) -> None:
+    described = Container(
+        command=["sleep", "1000"], memory="32M", swap=0, pids=50, cpu_quota=20000, cpu_set="0"
+    )
+    with start(described, store=store) as running:
+        assert running.limit(memory="48M").swap == 0
+        assert running.limit(swap="1M").memory == 48 << 20
+        assert running.limit(cpus=0.5).cpu_quota is None
+        now = running.limit(memory=None, pids=None, cpus=None, cpu_set=None)
+        assert now == Limits()
+        assert (running.stats().memory_limit, running.stats().pids_limit) == (None, None)
+        running.limit(pids=77)
+        running.reboot(timeout=60)
+        assert (running.stats().memory_limit, running.stats().pids_limit) == (None, 77)
 
 
 def test_a_limit_bites(store: Store) -> None:

@@ -243,6 +243,7 @@ class Kept:
             described = attrs.evolve(self.container, name=name)
             self._describe(self.place, described)
             self.place.rename(other.place)
+            self.store.forget(self._lock_name)
         return other
 
     def export(
@@ -385,6 +386,7 @@ class Kept:
         """Nobody else works on it, and it does not run."""
         with self._lock(timeout):
             if not self.place.is_dir():
+                self.store.forget(self._lock_name)
                 raise SpecError("name", "must be a container that is kept", self.name)
             if self._runs():
                 raise RunsError(self.name, act)

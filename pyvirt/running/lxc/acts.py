@@ -102,14 +102,13 @@ class Acts(Commands, Listening):
         return (yield Ended(PATIENCE))  # type: ignore[no-any-return]
 
     def reboot(self, *, timeout: float = PATIENCE) -> Act[None]:
-        """Ask it to end, kill it after `timeout` seconds, and start it again."""
+        """Ask it to end, kill it after `timeout` seconds, and start it again.
+
+        It keeps its limits; what was plugged is gone.
+        """
         if not self.engine.ended.done():
             yield from self.shutdown(timeout=timeout)
-        yield aside(partial(self._again))
-
-    def _again(self) -> None:
-        self.engine.renew()
-        begin.launch(self.engine)
+        yield aside(partial(begin.again, self.engine))
 
     def wait(self, timeout: float | None = None) -> Act[ContainerExit]:
         """Wait until it has ended; how it did. `TimedOut` after `timeout` seconds."""
@@ -161,7 +160,8 @@ class Acts(Commands, Listening):
     def limit(self, /, **limits: Any) -> Act[Limits]:
         """Change limits while it runs: fields of `Limits`, such as ``memory="64M"``.
 
-        Each is read back; `LimitError` when the kernel did not take it. All limits now.
+        None lifts one. Each is read back; `LimitError` when the kernel did not take it. The
+        result is all limits now.
         """
         return (yield aside(partial(change.limit, self.engine, limits)))  # type: ignore[no-any-return]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pyvirt.container.render import INSIDE, Host
 from pyvirt.errors import ClosedError, SpecError, UnsupportedError
 from pyvirt.files.read import build
 from pyvirt.files.write import table
+from pyvirt.lxc import cgroup
 from pyvirt.rootfs import IdMap
 from pyvirt.running.keeper import forget, keep
 from pyvirt.running.lxc import host
@@ -112,6 +114,26 @@ def launch(engine: Engine) -> None:
     engine.start(command(engine.container))
     engine.groups.verify(engine.container)
     engine.groups.verify_raw(engine.container.raw)
+    if engine.container.command is not None:
+        engine.contained()
+
+
+def again(engine: Engine) -> None:
+    """Start it once more, with the limits that it has now."""
+    path = engine.place / "config"
+    path.write_text(relimited(path.read_text(), engine))
+    engine.renew()
+    launch(engine)
+
+
+def relimited(config: str, engine: Engine) -> str:
+    """The text of a configuration with the limits of `engine` instead of those in it."""
+    limits = [str(one) for one in cgroup.lines(engine.container.settings(), engine.groups.layout)]
+    own = re.compile(r"lxc\.cgroup2?\.(?!devices\.|dir\.)")
+    raw = set(engine.container.raw)
+    kept = [row for row in config.splitlines()
+            if not own.match(row) or row.partition(" = ")[0] in raw]  # fmt: skip
+    return "\n".join([*kept, *limits, ""])
 
 
 def _undo(engine: Engine) -> None:

@@ -9,31 +9,74 @@ from typing import Any
 import attrs
 
 from pyvirt.container import Bind, HostDevice, Limits, Physical
-from pyvirt.container.limits import limits_of
+from pyvirt.container.limits import ABOVE, lifted, limits_of
 from pyvirt.container.mount import Filesystem
 from pyvirt.container.render import checked
 from pyvirt.errors import ContainerError, SpecError
+from pyvirt.lxc.cgroup import Setting
 from pyvirt.running.lxc import entering, host, mounts
 from pyvirt.running.lxc.engine import LOCK, Engine
 
+#: Limits of which a container has one at most.
+_OTHER = {"cpus": "cpu_quota", "cpu_quota": "cpus"}
+
 
 def limit(engine: Engine, changes: Mapping[str, Any]) -> Limits:
-    """Set the limits of `changes`; all that it has then."""
+    """Set the limits of `changes`, and lift those that are None there; all that it has then."""
     names = [field.name for field in attrs.fields(Limits)]
     for name in changes:
         if name not in names:
             raise SpecError(name, f"must be one of {', '.join(names)}", changes[name])
-    asked = Limits(**changes)
-    whole = {**limits_of(engine.container), **limits_of(asked)}
     with engine.store.lock(engine.name, LOCK):
+        before = engine.container
+        asked, gone = _asked(before, changes)
+        kept = {k: v for k, v in limits_of(before).items()
+                if k not in gone and _OTHER.get(k) not in limits_of(asked)}  # fmt: skip
+        whole = Limits(**{**kept, **limits_of(asked)})
         engine.groups.support(asked)
-        for setting, name, value in _ordered(engine, asked):
-            if not engine.handle.set_group(name, value):
-                found = engine.groups.read(setting.controller, name) or ""
-                raise ContainerError(engine.name, f"setting {setting.source}", _said(found, value))
-        engine.groups.verify(asked)
-        engine.container = attrs.evolve(engine.container, **whole)
-    return Limits(**whole)
+        for setting in lifted(gone, before):
+            _lift(engine, setting)
+        _set(engine, asked)
+        engine.container = attrs.evolve(before, **_all(whole))
+    return whole
+
+
+def _asked(before: Limits, changes: Mapping[str, Any]) -> tuple[Limits, set[str]]:
+    """What is to be set, and the names of what is to be lifted."""
+    given = {name: value for name, value in changes.items() if value not in (None, (), [])}
+    gone = set(changes) - set(given) | ({"io"} & set(changes))
+    if "memory" in gone and "swap" not in given:
+        gone.add("swap")  # which counts on top of it
+    if "memory" in given and "swap" not in changes and before.swap is not None:
+        given["swap"] = before.swap  # v1 counts both in one number
+    if "swap" in given:
+        given.setdefault("memory", None if "memory" in gone else before.memory)
+    return Limits(**given), gone
+
+
+def _all(limits: Limits) -> dict[str, Any]:
+    return {field.name: getattr(limits, field.name) for field in attrs.fields(Limits)}
+
+
+def _set(engine: Engine, asked: Limits) -> None:
+    for setting, name, value in _ordered(engine, asked):
+        _write(engine, setting, name, value)
+    engine.groups.verify(asked)
+
+
+def _lift(engine: Engine, setting: Setting) -> None:
+    groups = engine.groups
+    for name, value in setting.files(groups.layout.version(setting.controller) or 2):
+        path = groups.file(setting.controller, name)
+        if path is None or not path.exists():
+            continue  # no kernel limits what it does not know
+        _write(engine, setting, name, groups.above(path) if value == ABOVE else value)
+
+
+def _write(engine: Engine, setting: Setting, name: str, value: str) -> None:
+    if not engine.handle.set_group(name, value):
+        found = engine.groups.read(setting.controller, name) or ""
+        raise ContainerError(engine.name, f"setting {setting.source}", _said(found, value))
 
 
 def _ordered(engine: Engine, asked: Limits) -> list[Any]:

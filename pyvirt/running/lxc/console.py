@@ -25,6 +25,9 @@ class ContainerConsole(Console):
         self._terminal: tuple[int, int] | None = None
         self._opening = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"<ContainerConsole: {self.name}, {self.size} bytes said>"
+
     def _type(self, data: memoryview) -> int:
         """How much of `data` the terminal took."""
         if self._closed is not None:

@@ -45,6 +45,12 @@ LOCK = 30.0
 #: Seconds between two looks at how much was written on the console.
 TRIM = 1.0
 
+#: Seconds between two looks whether the command of a container runs.
+GLANCE = 0.001
+
+#: Exit codes of csrc/programs/contain.c for a command that it could not run.
+NOT_RUN = (126, 127)
+
 #: Bytes of the log in which an error looks for the reason.
 WORDS = 256 << 10
 
@@ -102,6 +108,19 @@ class Engine:
         self._trim(self.console)
         ended = self.ended
         self.first.monitor.add_done_callback(lambda _: self._gone(ended))
+
+    def contained(self) -> None:
+        """Wait until its command runs; `StartError` when nothing of it ever will."""
+        deadline = time.monotonic() + BURIAL
+        while not self.ended.done() and time.monotonic() < deadline:
+            with suppress(OSError):
+                if Path(f"/proc/{self.handle.init_pid()}/comm").read_text() == "contained\n":
+                    return
+            time.sleep(GLANCE)
+        end = self.end
+        words = self.serial_tail().rpartition("\n")[2]
+        if end is not None and end.code in NOT_RUN and words.startswith("contain: "):
+            raise StartError(f"container {self.name}", words.removeprefix("contain: "))
 
     def _trim(self, console: ContainerConsole) -> None:
         """Keep what is said on the console within its limit, as long as somebody speaks."""
@@ -163,7 +182,7 @@ class Engine:
 
     def _judge(self) -> ContainerExit:
         said = self.log()
-        words = "\n".join(log.errors(said)[-5:])
+        words = "\n".join(log.causes(said)[-5:])
         return judge(log.ending(said), self.asked, words, self.serial_tail())
 
     # What it says

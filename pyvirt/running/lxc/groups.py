@@ -53,6 +53,13 @@ class Groups:
             return None if path is None else path.read_text()
         return None
 
+    def above(self, path: Path) -> str:
+        """What the group above that of the file `path` has there; nothing in v2, where that
+        means the same."""
+        if any(path.is_relative_to(mount) for mount in self.layout.hierarchies.values()):
+            return (path.parent.parent / path.name).read_text().strip()
+        return ""
+
     def verify(self, limits: Limits) -> None:
         """Raise `LimitError` for the first limit that the kernel did not take."""
         for setting, name, value in checked(limits, self.layout):
