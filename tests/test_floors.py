@@ -23,7 +23,7 @@ FLOORS = [
     {"agreement", "boot", "container", "explanation", "files", "plan", "vm"},
     {"running"},
     {"bench"},
-    {"__main__", "aio", "cli", "demo"},
+    {"__main__", "aio", "cli", "demo", "pytest_plugin"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 RUNNING = LEVEL["running"]
