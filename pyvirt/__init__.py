@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyvirt import aio as aio
+    from pyvirt import bench as bench
     from pyvirt import container as container
     from pyvirt import devices as devices
     from pyvirt import disk as disk
     from pyvirt import errors as errors
+    from pyvirt import image as image
     from pyvirt import machine as machine
     from pyvirt import nic as nic
+    from pyvirt import virtio as virtio
     from pyvirt.boot import Firmware as Firmware
     from pyvirt.boot import Kernel as Kernel
     from pyvirt.catalogue import Catalogue as Catalogue
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from pyvirt.errors import CommandError as CommandError
     from pyvirt.errors import ContainerError as ContainerError
     from pyvirt.errors import GuestError as GuestError
+    from pyvirt.errors import ImageError as ImageError
     from pyvirt.errors import ProtocolError as ProtocolError
     from pyvirt.errors import PyvirtError as PyvirtError
     from pyvirt.errors import RingError as RingError
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
     from pyvirt.errors import UnsupportedError as UnsupportedError
     from pyvirt.guest import Guest as Guest
     from pyvirt.guest.result import Result as Result
+    from pyvirt.image import Image as Image
+    from pyvirt.image import inspect_untrusted as inspect_untrusted
     from pyvirt.machine import CPU as CPU
     from pyvirt.machine import OVMF as OVMF
     from pyvirt.machine import IOThread as IOThread
@@ -60,6 +66,9 @@ if TYPE_CHECKING:
     from pyvirt.running.monitor import Monitor as Monitor
     from pyvirt.running.probe import probe as probe
     from pyvirt.running.vm import RunningVM as RunningVM
+    from pyvirt.virtio import Ring as Ring
+    from pyvirt.virtio import RingBuilder as RingBuilder
+    from pyvirt.virtio import Trace as Trace
     from pyvirt.vm import VM as VM
 
 __version__ = "0.1.0"
@@ -70,10 +79,12 @@ _HOMES = {
     "container": "Container",
     "device": "Device",
     "disk": "CDROM Disk Floppy Throttle",
-    "errors": "AddressError ClosedError CommandError ContainerError GuestError ProtocolError "
-    "PyvirtError RingError RunError RunTimedOut SpecError StartError TimedOut UnplugError UnsupportedError",
+    "errors": "AddressError ClosedError CommandError ContainerError GuestError ImageError "
+    "ProtocolError PyvirtError RingError RunError RunTimedOut SpecError StartError TimedOut "
+    "UnplugError UnsupportedError",
     "guest": "Guest",
     "guest.result": "Result",
+    "image": "Image inspect_untrusted",
     "machine": "CPU IOThread Machine Memory OVMF",
     "nic": "Nic Tap User",
     "running.kept": "Kept",
@@ -81,12 +92,15 @@ _HOMES = {
     "running.monitor": "Monitor",
     "running.probe": "probe",
     "running.vm": "RunningVM",
+    "virtio": "Ring RingBuilder Trace",
     "vm": "VM",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 #: Parts of the library that are reached as attributes of it.
-_MODULES = ("aio", "container", "devices", "disk", "errors", "machine", "nic")
+_MODULES = (
+    "aio", "bench", "container", "devices", "disk", "errors", "image", "machine", "nic", "virtio",
+)  # fmt: skip
 
 __all__ = ["__version__", *sorted(_HOME), *_MODULES]
 
