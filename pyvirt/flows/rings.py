@@ -22,6 +22,7 @@ _ALIASES = {
     "INDIRECT_DESC": "RING_INDIRECT_DESC",
     "IOMMU_PLATFORM": "ACCESS_PLATFORM",
 }
+_IOMMU = re.compile(r"child<((?:intel|amd|virtio)-iommu|arm-smmuv3)(?:-pci)?>")
 _NAME = re.compile(r"(?:VIRTIO|VHOST)(?:_[A-Z0-9]+?)??_F_([A-Z0-9_]+)")
 
 
@@ -41,12 +42,22 @@ class Found:
     used: int | None
 
 
-def found(device: str | None = None) -> Flow[list[Found]]:
+@frozen
+class Survey:
+    """The queues that drivers have set up, and why those of other devices cannot be read."""
+
+    queues: tuple[Found, ...]
+    unreadable: Mapping[str, UnsupportedError]
+
+
+def found(device: str | None = None) -> Flow[Survey]:
     """Every queue that a driver has set up; of `device`, if that is named.
 
-    Raises `UnsupportedError` for queues whose addresses are not guest-physical.
+    Raises `UnsupportedError` where the queues of a named device have addresses that are not
+    guest-physical.
     """
     rings: list[Found] = []
+    unreadable: dict[str, UnsupportedError] = {}
     names = []
     for one in (yield from _devices()):
         path = str(one["path"])
@@ -54,11 +65,16 @@ def found(device: str | None = None) -> Flow[list[Found]]:
         if device is None or device == names[-1]:
             status = yield Command("x-query-virtio-status", {"path": path})
             if _up(status):
-                rings += yield from _queues(names[-1], path, status)
+                try:
+                    rings += yield from _queues(names[-1], path, status)
+                except UnsupportedError as error:
+                    if device is not None:
+                        raise
+                    unreadable[names[-1]] = error
     if device is not None and device not in names:
         known = ", ".join(names) or "none"
         raise SpecError("device", f"must be a virtio device of this VM ({known})", device)
-    return rings
+    return Survey(tuple(rings), unreadable)
 
 
 def _devices() -> Flow[list[Mapping[str, Any]]]:
@@ -86,10 +102,11 @@ def _up(status: Mapping[str, Any]) -> bool:
 def _queues(device: str, path: str, status: Mapping[str, Any]) -> Flow[list[Found]]:
     kind = kind_of(str(status["name"]))
     bits = agreed(kind, status["guest-features"])
-    if bits & ACCESS_PLATFORM:
+    iommu = (yield from _iommu()) if bits & ACCESS_PLATFORM else None
+    if iommu is not None:
         raise UnsupportedError(
-            f"reading the rings of {device}", "a VM whose device has iommu_platform on",
-            "their addresses are not guest-physical; ask for the other devices by name",
+            f"reading the rings of {device}", f"a VM whose {iommu} translates its addresses",
+            "it has iommu_platform on; without, its rings are readable",
         )  # fmt: skip
     if status.get("device-endian", "little") != "little":
         raise UnsupportedError(f"reading the rings of {device}", "a big-endian guest")
@@ -102,6 +119,19 @@ def _queues(device: str, path: str, status: Mapping[str, Any]) -> Flow[list[Foun
             used = None if status.get("vhost-started") else queue.get("used-idx")
             queues.append(Found(device, kind, path, number, name, layout(queue, bits), used))
     return queues
+
+
+def _iommu() -> Flow[str | None]:
+    """The IOMMU of the machine, by its type; without one, platform addresses are the guest's own.
+
+    Whether the guest has switched it on for this device, QEMU does not tell.
+    """
+    for place in ("/machine/peripheral", "/machine/peripheral-anon", "/machine/unattached"):
+        for child in (yield Command("qom-list", {"path": place})):
+            match = _IOMMU.fullmatch(str(child["type"]))
+            if match:
+                return match[1]
+    return None
 
 
 def _queue(path: str, number: int) -> Flow[Mapping[str, Any] | None]:

@@ -22,7 +22,7 @@ from pyvirt.running.rings import rings
 from pyvirt.running.trace import Callback, Terms, Tracer
 from pyvirt.running.waits import aside
 from pyvirt.virtio.memory import GuestMemory
-from pyvirt.virtio.ring import Ring
+from pyvirt.virtio.rings import Rings
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: ucred of unix(7)
 
@@ -61,10 +61,10 @@ class Attached:
         """Guest memory by guest-physical addresses."""
         return self.monitor.run(self._memory.now(), PATIENCE)
 
-    def rings(self, device: str | None = None) -> tuple[Ring, ...]:
+    def rings(self, device: str | None = None) -> Rings:
         """The virtqueues of all virtio devices, or of `device`, that their drivers have set up."""
         found = self.monitor.run(flow.found(device), PATIENCE)
-        return rings(self.memory, found)
+        return rings(self.memory, found, whole=device is None)
 
     def trace(
         self,

@@ -1,17 +1,30 @@
-"""The virtqueues of a running guest."""
+"""The virtqueues of a running guest, in its memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from pyvirt.errors import PyvirtError, RingError
 from pyvirt.flows import rings as flow
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.ring import Ring
+from pyvirt.virtio.rings import Rings
 
 
-def rings(memory: GuestMemory, found: Sequence[flow.Found]) -> tuple[Ring, ...]:
-    """The queues that QEMU told of, in guest memory."""
-    return tuple(ring(memory, one) for one in found)
+def rings(memory: GuestMemory, found: flow.Survey, *, whole: bool = False) -> Rings:
+    """The queues that QEMU told of, in guest memory.
+
+    Each must be there if the survey is of one device; of a `whole` machine, a driver that put a
+    queue where no memory is hides that device and no other.
+    """
+    made: list[Ring] = []
+    unreadable: dict[str, PyvirtError] = dict(found.unreadable)
+    for one in found.queues:
+        try:
+            made.append(ring(memory, one))
+        except RingError as error:
+            if not whole:
+                raise
+            unreadable.setdefault(one.device, error)
+    return Rings((one for one in made if one.device not in unreadable), unreadable)
 
 
 def ring(memory: GuestMemory, one: flow.Found) -> Ring:

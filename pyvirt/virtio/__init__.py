@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyvirt.virtio.requests import decode as decode
     from pyvirt.virtio.ring import Ring as Ring
     from pyvirt.virtio.ring import Sampler as Sampler
+    from pyvirt.virtio.rings import Rings as Rings
     from pyvirt.virtio.state import Breach as Breach
     from pyvirt.virtio.state import Chain as Chain
     from pyvirt.virtio.state import RingState as RingState
@@ -41,6 +42,7 @@ _HOMES = {
     "requests": "BalloonRequest BlkRequest ConsoleData ControlRequest NetFrame Request RngRequest "
     "ScsiRequest UnknownRequest decode",
     "ring": "Ring Sampler",
+    "rings": "Rings",
     "state": "Breach Chain RingState",
     "statistics": "Distribution QueueStatistics Statistics",
     "trace": "Trace",

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 
 from pyvirt.virtio.chaincheck import Table, chain, packed_indirect, split_indirect
-from pyvirt.virtio.flight import held, windows
+from pyvirt.virtio.flight import held, ordered, windows
 from pyvirt.virtio.layout import IN_ORDER, LARGEST, RingLayout
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.state import Breach, RingState
@@ -57,16 +57,19 @@ def _split(memory: GuestMemory, layout: RingLayout, copy: Sequence[bytes]) -> It
     avail = struct.unpack_from(f"<{size}H", driver, 4)
     used = struct.unpack_from("<" + "I4x" * size, device, 4)
     yield from _flags(layout, "2.7.7.1", "driver", avail_flags, layout.driver)
-    yield from _flags(layout, "2.7.10", "device", used_flags, layout.device)
+    yield from _flags(layout, "2.7.10.2", "device", used_flags, layout.device)
     count = (avail_idx - used_idx) & 0xFFFF
     if count > size:
-        yield Breach("2.7.6", "more chains are in flight than the queue has entries",
+        yield Breach("2.7", "more chains are in flight than the queue has entries",
                      layout.driver + 2, avail_idx, count, f"at most {size}")  # fmt: skip
         return
     given, taken = windows(avail, used, avail_idx, used_idx)
     yield from _named(layout, avail_idx, given)
     yield from _taken(layout, used_idx, count, given, taken)
-    flight = held(size, avail_idx, used_idx, given, taken)
+    if layout.features & IN_ORDER:
+        flight = ordered(size, avail_idx, used_idx, avail)
+    else:
+        flight = held(size, avail_idx, used_idx, given, taken)
     table = Table(desc, layout.desc, size, packed=False)
     owners: dict[int, int] = {}
     for head in flight.sure:
@@ -112,6 +115,8 @@ def _taken(
         if head >= layout.size:
             yield Breach("2.7.8", "the used ring names a descriptor that is not there", place,
                          number & 0xFFFF, head, f"below {layout.size}")  # fmt: skip
+        elif layout.features & IN_ORDER:
+            continue  # one entry tells of a batch, and the entries of the others stay as they were
         elif seen[head] > made[head] + (around or head == 0):
             yield Breach("2.7.8", "the device used a chain that was not in flight", place,
                          number & 0xFFFF, head)  # fmt: skip
@@ -122,7 +127,7 @@ def _shared(layout: RingLayout, owners: dict[int, int], head: int, slots: Sequen
     for slot in slots:
         owner = owners.setdefault(slot, head)
         if owner != head:
-            yield Breach("2.7.13", f"chains {owner} and {head} share a descriptor",
+            yield Breach("2.7.13.1", f"chains {owner} and {head} share a descriptor",
                          layout.desc + 16 * slot, slot)  # fmt: skip
 
 
@@ -178,7 +183,7 @@ def _lap_chains(
         first = ids.setdefault(table.id(last), slot)
         # Out of order, chains that are done still stand between those that are not.
         if first != slot and layout.features & IN_ORDER:
-            yield Breach("2.8.13", f"the chains in slots {first} and {slot} have the same id",
+            yield Breach("2.8.21.1", f"the chains in slots {first} and {slot} have the same id",
                          table.place(last), last, table.id(last))  # fmt: skip
         if len(walked) > left:
             yield Breach("2.8.6", "a chain goes on into slots that are not available",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Generator, Iterator
 
-from pyvirt.virtio.layout import INDIRECT_DESC, RingLayout
+from pyvirt.virtio.layout import IN_ORDER, INDIRECT_DESC, RingLayout
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.state import INDIRECT, NEXT, WRITE, Breach, Descriptor
 
@@ -14,7 +14,8 @@ _PACKED = _SPLIT | 1 << 7 | 1 << 15
 
 #: Checks what an indirect descriptor leads to, and returns the descriptors there.
 Indirect = Callable[
-    [GuestMemory, Descriptor, int], Generator[Breach, None, list[tuple[int, Descriptor]]]
+    [GuestMemory, RingLayout, Descriptor, int],
+    Generator[Breach, None, list[tuple[int, Descriptor]]],
 ]
 
 
@@ -53,10 +54,14 @@ def chain(
         desc, place = table[slot], table.place(slot)
         yield from _flags(layout, table, slot, bool(len(slots) > 1))
         if desc.flags & INDIRECT:
-            found += yield from indirect(memory, desc, place)
+            found += yield from indirect(memory, layout, desc, place)
         else:
             found.append((place, desc))
-        slot = yield from _next(table, slots, slot, desc, place)
+        following = yield from _next(table, slots, slot, desc, place, "2.7.5")
+        if layout.features & IN_ORDER and not table.packed:
+            behind = (slot + 1) % table.size
+            yield from _in_turn(following, slot, behind, place, "2.7.5.2")
+        slot = following
     yield from _buffers(memory, layout, found)
     return list(slots)
 
@@ -78,15 +83,23 @@ def _flags(layout: RingLayout, table: Table, slot: int, linked: bool) -> Iterato
                      flags)  # fmt: skip
 
 
+def _in_turn(
+    following: int | None, slot: int, expected: int, place: int, section: str
+) -> Iterator[Breach]:
+    if following not in (None, expected):
+        yield Breach(section, "a chain jumps although IN_ORDER was agreed on", place, slot,
+                     following, str(expected))  # fmt: skip
+
+
 def _next(
-    table: Table, slots: dict[int, None], slot: int, desc: Descriptor, place: int
+    table: Table, slots: dict[int, None], slot: int, desc: Descriptor, place: int, section: str
 ) -> Generator[Breach, None, int | None]:
     """The slot after this one, or None where the chain ends, well or not."""
     if not desc.flags & NEXT or desc.flags & INDIRECT:
         return None
     following = (slot + 1) % table.size if table.packed else desc.id
     if following >= table.size:
-        yield Breach("2.7.5", "a chain goes on with a descriptor that is not there", place,
+        yield Breach(section, "a chain goes on with a descriptor that is not there", place,
                      slot, following, f"below {table.size}")  # fmt: skip
         return None
     if following in slots:
@@ -97,7 +110,7 @@ def _next(
 
 
 def split_indirect(
-    memory: GuestMemory, desc: Descriptor, place: int
+    memory: GuestMemory, layout: RingLayout, desc: Descriptor, place: int
 ) -> Generator[Breach, None, list[tuple[int, Descriptor]]]:
     """A table whose descriptors are linked by NEXT (virtio 1.2, 2.7.5.3)."""
     table = yield from _table(memory, desc, place, "2.7.5.3", packed=False)
@@ -110,12 +123,15 @@ def split_indirect(
         found.append((at, one))
         if one.flags & INDIRECT:
             yield Breach("2.7.5.3.1", "an indirect table holds another", at, slot, one.flags)
-        slot = yield from _next(table, seen, slot, evolved(one), at)
+        following = yield from _next(table, seen, slot, evolved(one), at, "2.7.5.3")
+        if layout.features & IN_ORDER:
+            yield from _in_turn(following, slot, slot + 1, at, "2.7.5.3.1")
+        slot = following
     return found
 
 
 def packed_indirect(
-    memory: GuestMemory, desc: Descriptor, place: int
+    memory: GuestMemory, layout: RingLayout, desc: Descriptor, place: int
 ) -> Generator[Breach, None, list[tuple[int, Descriptor]]]:
     """A table whose descriptors are all used, in turn (virtio 1.2, 2.8.7)."""
     table = yield from _table(memory, desc, place, "2.8.7", packed=True)
@@ -154,9 +170,7 @@ def _buffers(
     section = "2.8.4" if layout.packed else "2.7.5"
     written = False
     for place, desc in found:
-        if desc.length == 0:
-            yield Breach(section, "a descriptor is empty", place, found=0)
-        elif memory.door.reach(desc.address, desc.length) < desc.length:
+        if memory.door.reach(desc.address, desc.length) < desc.length:
             yield Breach(section, "a descriptor points outside guest memory", place,
                          found=desc.address)  # fmt: skip
         if written and not desc.writable:

@@ -49,6 +49,15 @@ def held(
     return InFlight(tuple(ranked), count, len(sure) == count, sure)
 
 
+def ordered(size: int, avail_idx: int, used_idx: int, avail: Sequence[int]) -> InFlight:
+    """The same where IN_ORDER was agreed on: the newest ones, whatever the used ring has."""
+    count = (avail_idx - used_idx) & 0xFFFF
+    if count > size:
+        return InFlight((), count, certain=False)
+    ids = tuple(avail[((used_idx + n) & 0xFFFF) % size] for n in range(count))
+    return InFlight(ids, count, certain=True, sure=ids)
+
+
 def _last(heads: Sequence[int]) -> dict[int, int]:
     return {head: place for place, head in enumerate(heads)}
 

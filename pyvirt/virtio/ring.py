@@ -9,14 +9,14 @@ guest that changes it meanwhile can make a chain wrong but never make reading it
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyvirt._native.vring import Queue, Queues
-from pyvirt.errors import RingError
+from pyvirt.errors import ClosedError, RingError
 from pyvirt.virtio.breach import breaches
-from pyvirt.virtio.flight import held, windows
-from pyvirt.virtio.layout import RingLayout
+from pyvirt.virtio.flight import held, ordered, windows
+from pyvirt.virtio.layout import IN_ORDER, RingLayout
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.state import NEXT, Breach, Chain, InFlight, RingState, Used
 
@@ -72,6 +72,14 @@ class Ring:
         """Its indexes, flags and event indexes of this moment."""
         return RingState(self.door.look(), self.layout.packed)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether its driver never used it, as far as it shows; False once it cannot be read."""
+        try:
+            return self.snapshot().untouched
+        except ClosedError:
+            return False
+
     def in_flight(self) -> InFlight:
         """The chains that the device has and has not used."""
         raw, desc, driver, device, moved = self.door.areas()
@@ -79,16 +87,21 @@ class Ring:
         if self.layout.packed:
             return self._packed_flight(state, desc, moved)
         avail = struct.unpack_from(f"<{self.size}H", driver, 4)
-        used = struct.unpack_from("<" + "I4x" * self.size, device, 4)
-        found = held(self.size, state.avail_idx, state.used_idx,
-                     *windows(avail, used, state.avail_idx, state.used_idx))  # fmt: skip
+        found = self._held(state, avail, struct.unpack_from("<" + "I4x" * self.size, device, 4))
         certain = found.certain and not moved and state.consistent
         return InFlight(found.ids, found.count, certain, () if moved else found.sure)
+
+    def _held(self, state: RingState, avail: Sequence[int], used: Sequence[int]) -> InFlight:
+        places = self.size, state.avail_idx, state.used_idx
+        if self.layout.features & IN_ORDER:
+            return ordered(*places, avail)
+        return held(*places, *windows(avail, used, state.avail_idx, state.used_idx))
 
     def _packed_flight(self, state: RingState, desc: bytes, moved: bool) -> InFlight:
         """By the slots between device and driver, which hold what the driver wrote there.
 
-        Chains that completed out of order may still stand there: two already are uncertain.
+        Chains that completed out of order may still stand there: two already are uncertain, if
+        IN_ORDER was not agreed on.
         """
         pairs = struct.unpack("<" + "12xHH" * self.size, desc)  # id, then flags
         ids, slot, left = [], state.used_idx, state.in_flight
@@ -98,7 +111,8 @@ class Ring:
                 slot, slots = (slot + 1) % self.size, slots + 1
             ids.append(pairs[2 * slot])
             slot, left = (slot + 1) % self.size, left - slots
-        certain = state.certain and not moved and len(ids) < 2
+        alone = len(ids) < 2 or bool(self.layout.features & IN_ORDER)
+        certain = state.certain and not moved and alone
         return InFlight(tuple(ids), state.in_flight, certain, tuple(ids) if certain else ())
 
     def avail(self) -> tuple[int, ...]:
@@ -174,7 +188,11 @@ class Ring:
 
     def __repr__(self) -> str:
         whose = f" {self.device} {self.name or f'queue {self.queue}'}" if self.device else ""
-        return f"<Ring{whose}: {self.kind}, {self.size} entries>"
+        try:
+            now = str(self.snapshot())
+        except ClosedError:
+            now = "closed"
+        return f"<Ring{whose}: {self.kind}, {self.size} entries, {now}>"
 
 
 class Sampler:

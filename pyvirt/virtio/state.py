@@ -63,6 +63,11 @@ class RingState:
         return bool(self._field(3) & JUMPED)
 
     @property
+    def untouched(self) -> bool:
+        """Whether the driver never made a chain available, as far as it shows."""
+        return self.readable and self.avail_idx == 0 == self.in_flight and self.avail_wrap != 0
+
+    @property
     def readable(self) -> bool:
         """Whether the ring could be read at all."""
         return not self._field(3) & UNREADABLE
@@ -105,14 +110,17 @@ class RingState:
     def __hash__(self) -> int:
         return hash(self.raw)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         words = "" if self.consistent else ", torn"
         words += "" if self.certain or not self.consistent else ", used_idx guessed"
         words += ", broken" if self.broken else ""
         return (
-            f"<RingState avail_idx {self.avail_idx}, used_idx {self.used_idx}, "
-            f"{self.in_flight} in flight{words}>"
+            f"avail_idx {self.avail_idx}, used_idx {self.used_idx}, "
+            f"{self.in_flight} in flight{words}"
         )
+
+    def __repr__(self) -> str:
+        return f"<RingState {self}>"
 
 
 @frozen

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyvirt.errors import ClosedError, RingError, SpecError
+from pyvirt.errors import ClosedError, RingError, SpecError, UnsupportedError
 from pyvirt.virtio.builder import RingBuilder
 from pyvirt.virtio.layout import RingLayout
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.ring import Ring, Sampler
+from pyvirt.virtio.rings import Rings
 from pyvirt.virtio.state import Descriptor
 
 KINDS = pytest.mark.parametrize("kind", ["split", "packed"])
@@ -296,8 +297,32 @@ def test_reprs_say_what_a_person_wants_to_know() -> None:
     builder = RingBuilder("split", 8)
     builder.publish([b"ab"], [4])
     ring = builder.ring(device="disk0", queue=0, name="request0")
-    assert repr(ring) == "<Ring disk0 request0: split, 8 entries>"
+    assert repr(ring) == (
+        "<Ring disk0 request0: split, 8 entries, avail_idx 1, used_idx 0, 1 in flight>"
+    )
     assert repr(ring.snapshot()) == "<RingState avail_idx 1, used_idx 0, 1 in flight>"
     assert repr(ring.chain(0)) == "<Chain 0: 2 descriptors, 2 bytes to read, 4 to write>"
     assert str(Descriptor(4096, 16, 2)) == "0x1000+0x10w"
     assert repr(builder) == "<RingBuilder split, 8 entries, 1 in flight>"
+    ring.memory.close()
+    assert repr(ring) == "<Ring disk0 request0: split, 8 entries, closed>"
+
+
+@KINDS
+def test_rings_show_those_that_were_used(kind: str) -> None:
+    used, idle = RingBuilder(kind, 8), RingBuilder(kind, 8)
+    for _ in range(8):
+        used.complete(used.publish([b"x"]))
+    first = used.ring(device="disk0", queue=0, name="request0")
+    others = [idle.ring(device="console", queue=queue) for queue in range(3)]
+    refused = UnsupportedError("reading the rings of secret", "this VM")
+    rings = Rings([first, *others], {"secret": refused})
+    assert (len(rings), rings[0], rings.unreadable) == (4, first, {"secret": refused})
+    assert not first.untouched
+    assert repr(rings).splitlines() == [
+        "<Rings: 4",
+        "  " + repr(first)[6:-1],
+        "  console: 3 never used",
+        "  secret: reading the rings of secret is not available in this VM>",
+    ]
+    assert repr(Rings()) == "<Rings: 0>"

@@ -9,7 +9,7 @@ import pytest
 
 from pyvirt.errors import CommandError, SpecError, UnsupportedError
 from pyvirt.flows.memory import Place, modules, place
-from pyvirt.flows.rings import Found, agreed, device_id, found
+from pyvirt.flows.rings import Found, Survey, agreed, device_id, found
 from pyvirt.qmp.flow import Flow
 from pyvirt.virtio.layout import PACKED
 
@@ -43,16 +43,25 @@ def answered(flow: Flow[Any], answers: Mapping[str, Any]) -> Any:
         value = said
 
 
-def asked(**changed: Any) -> list[Found]:
-    answers = {
+PLATFORM = {"transports": ["VIRTIO_F_IOMMU_PLATFORM: Device can be used on IOMMU platform"]}
+
+
+def machine(*types: str, **changed: Any) -> dict[str, Any]:
+    """What a QEMU answers that has devices of these types, too."""
+    others = [{"name": f"device[{n}]", "type": f"child<{type}>"} for n, type in enumerate(types)]
+    return {
+        "qom-list": lambda arguments: others if arguments["path"].endswith("-anon") else [],
         "x-query-virtio": [{"path": PATH, "name": "virtio-blk"}],
         "x-query-virtio-status": status(**changed),
         "x-query-virtio-queue-status": lambda arguments: (
             QUEUE if arguments["queue"] == 0 else {**QUEUE, "vring-desc": 0}
         ),
     }
-    result: list[Found] = answered(found("disk0"), answers)
-    return result
+
+
+def asked(**changed: Any) -> tuple[Found, ...]:
+    survey: Survey = answered(found("disk0"), machine(**changed))
+    return survey.queues
 
 
 def test_a_queue_has_its_layout() -> None:
@@ -68,15 +77,38 @@ def test_vhost_knows_the_addresses_and_nothing_newer() -> None:
 
 
 def test_a_driver_that_is_not_ready_has_no_queues() -> None:
-    assert asked(status={"statuses": READY[:1]}) == []
+    assert asked(status={"statuses": READY[:1]}) == ()
 
 
 @pytest.mark.parametrize("name", ["IOMMU_PLATFORM", "ACCESS_PLATFORM"])
-def test_addresses_behind_an_iommu_are_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    "iommu", ["intel-iommu", "amd-iommu", "virtio-iommu-pci", "virtio-iommu", "arm-smmuv3"]
+)
+def test_addresses_behind_an_iommu_are_refused(name: str, iommu: str) -> None:
+    words = {"transports": [f"VIRTIO_F_{name}: Device can be used"]}
+    answers = machine("i8042", iommu, **{"guest-features": words})
     with pytest.raises(UnsupportedError) as caught:
-        asked(**{"guest-features": {"transports": [f"VIRTIO_F_{name}: Device can be used"]}})
+        answered(found("disk0"), answers)
     assert caught.value.what == "reading the rings of disk0"
-    assert "not guest-physical" in caught.value.hint
+    assert caught.value.where == f"a VM whose {iommu.removesuffix('-pci')} translates its addresses"
+
+
+def test_one_device_behind_an_iommu_does_not_hide_the_others() -> None:
+    other = {"path": PATH.replace("disk0", "disk1")}
+    answers = machine("intel-iommu")
+    answers["x-query-virtio"].append(other)
+    answers["x-query-virtio-status"] = lambda arguments: (
+        status(**{"guest-features": PLATFORM}) if arguments == other else status()
+    )
+    survey = answered(found(), answers)
+    assert [one.device for one in survey.queues] == ["disk0"]
+    assert list(survey.unreadable) == ["disk1"]
+    assert survey.unreadable["disk1"].what == "reading the rings of disk1"
+
+
+def test_without_an_iommu_platform_addresses_are_the_guests_own() -> None:
+    (one,) = asked(**{"guest-features": PLATFORM})
+    assert one.layout.desc == 1 << 33
 
 
 def test_big_endian_rings_are_refused() -> None:

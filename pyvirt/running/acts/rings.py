@@ -11,6 +11,7 @@ from pyvirt.running.rings import rings
 from pyvirt.running.trace import BUDGET, BUFFER, INTERVAL, SNAP, Callback, Terms, Tracer
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.ring import Ring
+from pyvirt.virtio.rings import Rings as Found
 
 
 class Rings(Base):
@@ -24,15 +25,18 @@ class Rings(Base):
         """The guest's memory, for `memory` of both faces."""
         return (yield from self._memory.now())
 
-    def rings(self, device: str | None = None) -> Act[tuple[Ring, ...]]:
+    def rings(self, device: str | None = None) -> Act[Found]:
         """The virtqueues of all virtio devices, or of `device`, that their drivers have set up.
+
+        What cannot be read of one device raises when that device is asked for; else the result
+        has it in `unreadable`, by device.
 
         A queue is where its driver put it: after a reset of the guest or the device, ask again.
         Queues that a vhost or vhost-user process serves are there too.
         """
         found = yield from flow.found(device)
         memory = yield from self._memory.now()
-        return rings(memory, found)
+        return rings(memory, found, whole=device is None)
 
     def trace(
         self,
