@@ -123,6 +123,14 @@ def test_the_wheel_is_for_this_platform_and_holds_no_sources(wheel: Path) -> Non
     assert any(name.endswith("licenses/LICENSE") for name in held)
 
 
+def test_the_wheel_brings_a_command_and_fixtures(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
+        entries = archive.read(name).decode()
+    assert "[console_scripts]\npyvirt = pyvirt.cli:main\n" in entries
+    assert "[pytest11]\npyvirt = pyvirt.pytest_plugin\n" in entries
+
+
 def test_the_programs_are_static_and_small(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in PROGRAMS:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.bench_results import results
 
 from pyvirt.bench import Failure, Results, Row
+from pyvirt.bench.results import _parsed
 from pyvirt.errors import ResultsError, SpecError
 
 ROW = Row("ide", "ide", "write 4k", 0, 1, "throughput", 2.5e6, "B/s", options={"cache": "none"})
@@ -100,3 +107,32 @@ def test_a_figure_that_is_no_number_is_refused() -> None:
     with pytest.raises(SpecError) as caught:
         attrs.evolve(ROW, value=float("nan"))
     assert str(caught.value) == "value must be a finite number, got nan"
+
+
+@settings(max_examples=120)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused(data: st.DataObject) -> None:
+    """Whatever stands there: other values of any type in any place of the file."""
+    whole = json.loads(_text())
+    place: Any = whole
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+        | st.lists(st.integers(), max_size=2) | st.dictionaries(st.text(), st.none(), max_size=1)
+    )  # fmt: skip
+    try:
+        found = _parsed(json.dumps(whole).encode(), "a.json")
+    except ResultsError:
+        return
+    assert found.table()
+    assert found.html()
+
+
+def _text() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return results().save(Path(folder, "a.json")).read_text()
