@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pyvirt import Disk, Machine
-from pyvirt.errors import CommandError
-from pyvirt.flows.plug import plug
+from pyvirt.errors import CommandError, UnsupportedError
+from pyvirt.flows.plug import acquire, plug
+from pyvirt.flows.steps import Acquire, Handed
 from pyvirt.qemu.composition import Composition
+from pyvirt.qemu.need import GivenFds
 from pyvirt.qemu.topology import Topology
 
 
@@ -57,3 +60,27 @@ def test_a_refused_plug_lets_the_guest_go_on_before_it_is_undone(driver: str) ->
     said = conversation("lsi53c895a", refused=driver)
     assert said.count("stop") == said.count("cont") == 1
     assert said[said.index("cont") - 1] == "device_add"
+
+
+def test_descriptors_go_to_qemu_by_name_and_are_then_its_alone() -> None:
+    need = GivenFds("net", fds=(7, 8))
+    flow = acquire(need)
+    assert next(flow) == Acquire(need)
+    sent = [flow.send(SimpleNamespace(values={"net": "9:10"}, fds=[9, 10])), flow.send({})]
+    assert [(step.arguments["fdname"], step.fds) for step in sent] == [
+        ("net-0", (9,)),
+        ("net-1", (10,)),
+    ]
+    assert flow.send({}) == Handed("net")
+    with pytest.raises(StopIteration) as ended:
+        flow.send(None)
+    assert ended.value.value == {"net": "net-0:net-1"}
+
+
+def test_a_socket_that_listens_is_refused_before_qemu_loses_it() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        next(acquire(GivenFds("net", fds=(7,), inherited=True)))
+    assert str(caught.value) == (
+        "a socket that listens already is not available in a QEMU that runs; "
+        "describe it from the start, or let QEMU listen at a path"
+    )

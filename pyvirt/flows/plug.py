@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyvirt.errors import ClosedError, CommandError, PyvirtError, TimedOut, UnplugError
-from pyvirt.flows.steps import Acquire, Act, Release
+from pyvirt.errors import (
+    ClosedError,
+    CommandError,
+    PyvirtError,
+    TimedOut,
+    UnplugError,
+    UnsupportedError,
+)
+from pyvirt.flows.steps import Acquire, Act, Handed, Release
 from pyvirt.qemu.buses import CONTROLLERS
 from pyvirt.qemu.composition import Placed
-from pyvirt.qemu.need import Need
+from pyvirt.qemu.need import GivenFds, Need
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.render import commands, removal
 from pyvirt.qmp.flow import Command, Until
@@ -73,11 +80,18 @@ def scanned_once(option: Option) -> bool:
 
 
 def acquire(need: Need) -> Act[dict[str, str]]:
-    """Acquire `need` for a QEMU that runs: descriptors are handed over by name (``getfd``)."""
+    """Acquire `need` for a QEMU that runs: descriptors are handed over by name (``getfd``).
+
+    Raises `UnsupportedError` for those that QEMU would only find if it had inherited them.
+    """
+    if isinstance(need, GivenFds) and need.inherited:
+        hint = "describe it from the start, or let QEMU listen at a path"
+        raise UnsupportedError("a socket that listens already", "a QEMU that runs", hint)
     held = yield Acquire(need)
     names = [f"{need.name}-{number}" for number in range(len(held.fds))]
     for name, fd in zip(names, held.fds, strict=True):
         yield Command("getfd", {"fdname": name}, (fd,))
+    yield Handed(need.name)
     return {**held.values, **({need.name: ":".join(names)} if names else {})}
 
 

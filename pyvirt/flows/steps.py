@@ -19,6 +19,13 @@ class Acquire:
 
 
 @frozen
+class Handed:
+    """QEMU has the descriptors that were acquired as `need`: close this process's copies."""
+
+    need: str
+
+
+@frozen
 class Release:
     """Give back what was acquired under the need's name `need`."""
 

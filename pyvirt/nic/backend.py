@@ -12,7 +12,7 @@ from pyvirt.devices.attached import present
 from pyvirt.fields import frozen
 from pyvirt.nic.rate import Rate
 from pyvirt.qemu.need import Need
-from pyvirt.qemu.option import Option
+from pyvirt.qemu.option import Late, Option
 
 
 @frozen
@@ -55,6 +55,13 @@ class Backend:
         """``-netdev kind`` with what was given, in QEMU's spelling."""
         properties = {"type": kind, "id": wire.id, **present(given), **self.properties}
         return Option("netdev", properties, source="backend")
+
+    def connected(self, wire: Wire) -> Option:
+        """The netdev on a connected stream socket, which the need ``wire.id`` supplies."""
+        # Not ``stream``, which carries the same bytes: it connects on a thread, where QEMU
+        # does not know the names of descriptors that came by QMP (socket_get_fd), so that
+        # a card plugged later would be joined to nothing.
+        return self.netdev("socket", wire, fd=Late(wire.id))
 
 
 @frozen

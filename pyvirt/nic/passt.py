@@ -70,8 +70,8 @@ class Passt(Backend):
             arguments=tuple(self._arguments(wire)),
             hint="install the package passt",
         )
-        # QEMU has a netdev of this name since 10.1; a stream does the same in all since 7.2.
-        yield self.netdev("stream", wire, addr={"type": "fd", "str": Late(wire.id)}, server=False)
+        # QEMU has a netdev of this name since 10.1; a socket does the same in all.
+        yield self.connected(wire)
 
     def _arguments(self, wire: Wire) -> Iterator[str | Late]:
         yield from ("--foreground", "--quiet", "--fd")

@@ -13,7 +13,7 @@ from pyvirt.errors import SpecError
 from pyvirt.fields import frozen
 from pyvirt.nic.address import Address, Fd, Inet, Vsock
 from pyvirt.nic.backend import Backend, Wire
-from pyvirt.qemu.need import Need
+from pyvirt.qemu.need import GivenFds, Need
 from pyvirt.qemu.option import Option
 
 _address = fields.kind(Address)
@@ -55,15 +55,28 @@ class Socket(Backend):
 class Stream(Backend):
     """A stream socket to one peer: QEMU connects to `addr`, or waits there as its `server`.
 
-    Each packet follows its length, four bytes big-endian.
+    Each packet follows its length, four bytes big-endian. A connected socket (`Fd`) becomes
+    QEMU's ``socket``, which speaks the same and can be plugged later; one that listens
+    already cannot.
     """
 
     addr: Address = field(validator=_address)
     server: bool = field(default=False, validator=fields.kind(bool), kw_only=True)
 
     def options(self, wire: Wire) -> Iterator[Option | Need]:
+        if isinstance(self.addr, Fd):
+            yield from self._open(self.addr, wire)
+            return
         yield from self.addr.needs(wire.id)
-        yield self.netdev("stream", wire, addr=self.addr.qapi(wire.id), server=self.server)
+        yield self._stream(wire)
+
+    def _open(self, addr: Fd, wire: Wire) -> Iterator[Option | Need]:
+        """A socket that is open already: connected, or listening."""
+        yield GivenFds(wire.id, fds=(addr.fd,), inherited=self.server)
+        yield self._stream(wire) if self.server else self.connected(wire)
+
+    def _stream(self, wire: Wire) -> Option:
+        return self.netdev("stream", wire, addr=self.addr.qapi(wire.id), server=self.server)
 
 
 @frozen(kw_only=True)

@@ -100,9 +100,13 @@ class VhostFds(Need):
 
 @frozen
 class GivenFds(Need):
-    """Open descriptors of this process, of which QEMU gets copies; colon-separated."""
+    """Open descriptors of this process, of which QEMU gets copies; colon-separated.
+
+    What uses `inherited` ones does not find those that a running QEMU is given.
+    """
 
     fds: tuple[int, ...] = ()
+    inherited: bool = False
 
 
 @frozen

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pyvirt.devices import Captured
 from pyvirt.errors import ClosedError, PyvirtError, UnsupportedError
-from pyvirt.flows.steps import Acquire, Act, Ended, Kill, Release, Within
+from pyvirt.flows.steps import Acquire, Act, Ended, Handed, Kill, Release, Within
 from pyvirt.guest.carrier import Carrier
 from pyvirt.plan import Plan
 from pyvirt.qemu.capabilities import Capabilities
@@ -204,6 +204,8 @@ class Engine:
                 return within(Within(self.ended, step.timeout, what), self.explain_waiting)
             case Acquire():
                 return aside(partial(self.acquire, step.need))
+            case Handed():
+                return aside(self.held[step.need].given)
             case Release():
                 return aside(partial(self.release, step.need))
             case Kill():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
+from support.passt import needs_passt, needs_route
 from support.qemu import needs_qemu
 
 from pyvirt import VM, Machine, Nic, RunningVM, User, probe
+from pyvirt.nic import Fd, Passt, Stream
 
 pytestmark = [needs_qemu, pytest.mark.timeout(240)]
 
@@ -174,3 +177,44 @@ def test_a_card_that_is_plugged_fetches_too(roomy: RunningVM, host: Host, model:
     roomy.unplug(plugged)
     gone = f"until ! [ -e /sys/class/net/{found} ]; do sleep 0.1; done"
     roomy.run(gone, timeout=30).check()
+
+
+@needs_passt
+@needs_route
+def test_a_card_on_passt_that_is_plugged_fetches_too(roomy: RunningVM, host: Host) -> None:
+    number = 99
+    passt = Passt(address=[f"10.77.{number}.15"], gateway=[f"10.77.{number}.2"])
+    plugged = roomy.plug(Nic(passt, mac=mac(number)))
+    interface(roomy, number)
+    assert fetches(roomy, host, number)
+    roomy.unplug(plugged)
+
+
+#: Two cards of one guest, the second in a network namespace: else nothing would leave it.
+PAIR = f"""
+    near=$(grep -l {mac(1)} /sys/class/net/*/address); near=${{near%/address}}; near=${{near##*/}}
+    far=$(grep -l {mac(2)} /sys/class/net/*/address); far=${{far%/address}}; far=${{far##*/}}
+    unshare -n sleep 1000 & other=$!
+    trap "kill $other" EXIT
+    while [ $(readlink /proc/$other/ns/net) = $(readlink /proc/self/ns/net) ]; do sleep 0.1; done
+    ip link set $far netns $other
+    nsenter -t $other -n ip addr add 10.78.0.2/24 dev $far
+    nsenter -t $other -n ip link set $far up
+    ip addr add 10.78.0.1/24 dev $near
+    ping -c 3 -s 1000 -W 20 10.78.0.2
+"""
+
+
+def test_cards_on_the_ends_of_a_socket_pair_that_are_plugged_reach_each_other(
+    roomy: RunningVM,
+) -> None:
+    plugged = []
+    for number, end in enumerate(socket.socketpair(), 1):
+        with end:
+            plugged.append(roomy.plug(Nic(Stream(Fd(end)), mac=mac(number))))
+    there = "until [ $(ls /sys/class/net | wc -l) = 3 ]; do sleep 0.1; done"
+    roomy.run(there, timeout=60).check()
+    said = roomy.run(PAIR, timeout=90).check().stdout
+    assert "3 packets received" in said
+    for name in plugged:
+        roomy.unplug(name)

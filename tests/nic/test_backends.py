@@ -123,8 +123,9 @@ def test_the_address_of_the_first_guest_is_known():
           "addr": {"type": "unix", "path": "x", "abstract": True}}),
         (Stream(Vsock(3, 99)),
          {"type": "stream", "server": False, "addr": {"type": "vsock", "cid": "3", "port": "99"}}),
-        (Stream(Fd(7)),
-         {"type": "stream", "server": False, "addr": {"type": "fd", "str": Late("n")}}),
+        (Stream(Fd(7)), {"type": "socket", "fd": Late("n")}),
+        (Stream(Fd(7), server=True),
+         {"type": "stream", "server": True, "addr": {"type": "fd", "str": Late("n")}}),
         (Dgram(local=Inet("a", 1), remote=Inet("b", 2)),
          {"type": "dgram", "local": {"type": "inet", "host": "a", "port": "1"},
           "remote": {"type": "inet", "host": "b", "port": "2"}}),
@@ -245,9 +246,7 @@ def test_passt_holds_the_other_end():
         "--gateway", "10.0.0.1", "--dns", "1.1.1.1", "--dns", "::1",
         "--tcp-ports", "127.0.0.1/8080:80", "--udp-ports", "127.0.0.1/53:53", "--no-ra",
     ]  # fmt: skip
-    assert netdev(passt) == {
-        "type": "stream", "addr": {"type": "fd", "str": Late("n")}, "server": False,
-    }  # fmt: skip
+    assert netdev(passt) == {"type": "socket", "fd": Late("n")}
 
 
 def tcp(**given):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from nic import dhcp
+from support.passt import needs_passt, needs_route
 from support.qemu import needs_qemu, start
 
 from pyvirt.errors import StartError, UnsupportedError
@@ -21,13 +20,6 @@ from pyvirt.nic.backend import Wire
 from pyvirt.qemu.need import Peer
 from pyvirt.qemu.part import At
 from pyvirt.running.peer import start as start_peer
-
-needs_passt = pytest.mark.skipif(shutil.which("passt") is None, reason="passt is not installed")
-ROUTES = Path("/proc/net/route").read_text().splitlines()
-needs_route = pytest.mark.skipif(
-    not any(line.split()[1] == "00000000" for line in ROUTES),
-    reason="passt needs a default route of the host's",
-)
 
 ADDRESS, GATEWAY = "192.0.2.77", "192.0.2.1"
 
@@ -114,7 +106,7 @@ def test_a_card_has_it_behind():
         fd = ours.fileno()
         with start(options, supplied={peer.name: str(fd)}, pass_fds=(fd,)) as qemu:
             ours.close()
-            assert "nic0-net: index=0,type=stream" in qemu.hmp("info network")
+            assert "nic0-net: index=0,type=socket" in qemu.hmp("info network")
             assert process.exit is None
         assert process.wait(20).code == 0
 
