@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +17,8 @@ from pyvirt.bench.guest import BenchGuest
 from pyvirt.bench.namespace import Namespace
 from pyvirt.bench.net import NetPoint
 from pyvirt.bench.place import Place
-from pyvirt.errors import StartError, TimedOut, UnsupportedError
-from pyvirt.nic import Backend, Nic, Stream, Tap, Unix, User
+from pyvirt.errors import StartError, TimedOut
+from pyvirt.nic import Backend, Nic, Passt, Stream, Tap, Unix, User
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.process import Process, spawn
@@ -69,11 +67,8 @@ class HostEnd:
     def join(self, point: NetPoint) -> Iterator[Joined]:
         user = User()
         address, gateway = str(user.guest), str(user.gateway)
-        if point.backend == "user":
-            yield Joined(user, address, gateway)
-            return
-        with _passt(address, gateway) as path:
-            yield Joined(Stream(Unix(path)), address, gateway)
+        passt = Passt(address=(address,), gateway=(gateway,))
+        yield Joined(user if point.backend == "user" else passt, address, gateway)
 
     def serve(self, argv: Sequence[str], port: int = 0) -> Process:
         return _serve(argv, port or self.trips)
@@ -128,8 +123,7 @@ class PeerEnd:
         self._guest.running.run("iperf3 --server --daemon", check=True)
 
     def join(self, point: NetPoint) -> Iterator[Joined]:
-        # A path and no socket pair: QEMU 7.2 connects a stream on a thread, which does not know
-        # the names of descriptors that came by QMP (socket_get_fd).
+        # A path and no socket pair, with which QEMU's netdev would be `socket`.
         with temporary_directory("pyvirt-bench-") as place:
             address = Unix(f"{place}/net")
             with self._guest.plugged(Nic(Stream(address, server=True))) as card:
@@ -152,42 +146,6 @@ class PeerEnd:
 def joined(end: HostEnd | TapEnd | PeerEnd, point: NetPoint) -> Iterator[Joined]:
     """The open back end, for the block."""
     yield from end.join(point)
-
-
-@contextmanager
-def _passt(address: str, gateway: str) -> Iterator[str]:
-    """The path of a socket at which passt serves one guest; see `PeerEnd.join` for why.
-
-    passt is started when QEMU connects, with its end: what passt binds is in a mount
-    namespace of its own.
-    """
-    program = shutil.which("passt")
-    if program is None:
-        raise UnsupportedError("passt", "this host", "install the package passt")
-    words = [program, "--foreground", "--quiet", "--address", address, "--gateway", gateway]
-    with (
-        temporary_directory("pyvirt-bench-") as place,
-        socket.socket(socket.AF_UNIX) as listener,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        path = f"{place}/net"
-        listener.bind(path)
-        listener.listen(1)
-        serving = thread.submit(_on_connection, listener, words)
-        try:
-            yield path
-        finally:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # ends an accept that still waits
-            with suppress(OSError):
-                serving.result().close()
-
-
-def _on_connection(listener: socket.socket, words: Sequence[str]) -> Process:
-    """The program with `words`, started with the connection that comes."""
-    connection, _from = listener.accept()
-    with connection:
-        return spawn([*words, "--fd", str(connection.fileno())], pass_fds=[connection.fileno()])
 
 
 def _serve(argv: Sequence[str], port: int, prefix: Sequence[str] = ()) -> Process:
