@@ -50,7 +50,8 @@ class Group:
     def sure(self) -> str:
         """How sure the ratios' intervals are: "95 % interval"."""
         found = [line.ratio.confidence for line in self.lines if line.ratio is not None]
-        return f"{min(found, default=LEVEL) * 100:.0f} % interval"
+        least = min(found, default=LEVEL)
+        return f"{least * 100:.0f} % interval" if least else "one round"
 
     @property
     def cost(self) -> str:

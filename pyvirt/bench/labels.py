@@ -29,7 +29,7 @@ SAYING = {
         "the guest; a notification taken by an ioeventfd is a cheap one."
     ),
 }
-_UNKNOWN = "The results do not tell the accelerator: take no ratio from them for KVM or for TCG."
+_UNKNOWN = "Which accelerator a figure was taken under is not told: take none for KVM's or TCG's."
 
 BUSY = "* (hollow dots): rounds in which something else used the host, or slowed it down."
 

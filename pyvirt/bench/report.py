@@ -173,8 +173,8 @@ def _facts(meta: Mapping[str, Any]) -> str:
 
 
 def _fact(key: str, value: Any) -> str:
-    if key == "guests" and isinstance(value, Mapping):
-        cell = "".join(map(_guest, value.items()))
+    if key in ("guests", "plugged") and isinstance(value, Mapping):
+        cell = "".join(map(_words, value.items()))
     elif isinstance(value, Mapping):
         cell = visible(", ".join(f"{name} {_written(one)}" for name, one in value.items()))
     else:
@@ -182,7 +182,8 @@ def _fact(key: str, value: Any) -> str:
     return f"<tr><td>{visible(key)}</td><td>{cell}</td></tr>"
 
 
-def _guest(item: tuple[str, Any]) -> str:
+def _words(item: tuple[str, Any]) -> str:
+    """The command line of a guest, or what was plugged into it for a point."""
     place, words = item
     line = shlex.join(map(str, words)) if isinstance(words, list | tuple) else str(words)
     return f"{visible(place)}<pre>{visible(line)}</pre>"

@@ -277,11 +277,16 @@ class _Run:
         running = guest.running
         self._meta |= {
             "qemu": ".".join(map(str, running.capabilities.version)),
-            "accelerator": running.accelerator.name,
+            "accelerator": self._accelerators(running.accelerator.name),
             "accelerator reason": running.accelerator.reason,
             "guest kernel": guest.kernel,
         }
         self._meta["guests"][str(guest.place)] = guest.command_line()
+
+    def _accelerators(self, name: str) -> str:
+        """That of this guest and of those before: figures of several bear all their names."""
+        before = self._meta.get("accelerator")
+        return name if before is None or name in before else f"{before} and {name}"
 
     def _end(self, point: NetPoint) -> HostEnd | TapEnd | PeerEnd:
         peer = point.place if point.backend == "stream" else None
