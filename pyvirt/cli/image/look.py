@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pyvirt.image import Extents, Info
 
 _PIECE = 1 << 20
+#: The names of all feature bits, set or not, are for programs.
+_LEGEND = re.compile(r"header\.feature_names\.")
 
 
 @click.command("info")
@@ -79,8 +82,8 @@ def _text(one: dict[str, Any]) -> str:
     for reference in one["references"]:
         known = f" ({shown(reference['format'])})" if reference["format"] else ""
         rows.append((reference["kind"], shown(reference["name"]) + known))
-    rows += [(key, shown(value)) for key, value in _flat(one["info"])]
-    return table(rows).replace(" \n", "\n").rstrip()
+    rows += [(key, shown(value)) for key, value in _flat(one["info"]) if not _LEGEND.match(key)]
+    return "\n".join(line.rstrip() for line in table(rows).splitlines())
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
