@@ -31,6 +31,7 @@ RUNNING = LEVEL["running"]
 # `start()` on a description opens the only doors that lead up, and only when it is called.
 DOORS = {
     ("pyvirt.vm", "pyvirt.running.vm"),
+    ("pyvirt.container.container", "pyvirt.running.kept"),
     ("pyvirt.container.container", "pyvirt.running.lxc.container"),
     ("pyvirt.disk.disk", "pyvirt.running.tools"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pyvirt.aio import image
 from pyvirt.aio.container import RunningContainer, attach
+from pyvirt.aio.kept import Kept
 from pyvirt.aio.monitor import Commands, Events, Job, Monitor, done, result, run
 from pyvirt.aio.start import start
 from pyvirt.aio.vm import RunningVM, Starting
@@ -16,6 +17,7 @@ __all__ = [
     "Commands",
     "Events",
     "Job",
+    "Kept",
     "Monitor",
     "RunningContainer",
     "RunningVM",

@@ -25,9 +25,10 @@ from pyvirt.lxc.line import Line
 from pyvirt.rootfs import Busybox, IdMap, RootFS
 
 if TYPE_CHECKING:
+    from pyvirt.running.kept import Kept
     from pyvirt.running.lxc.container import RunningContainer
     from pyvirt.running.lxc.store import Store
-    from pyvirt.running.rootfs.watch import Progress
+    from pyvirt.running.rootfs.watch import Cancel, Progress
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9-]{1,63})*")
@@ -235,6 +236,22 @@ class Container(Limits):
         return RunningContainer.start(
             self, timeout=timeout, progress=progress, detach=detach, store=store
         )
+
+    def create(
+        self,
+        *,
+        store: Store | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Kept:
+        """Make it, to be kept under its name until `Kept.destroy`; it is not started.
+
+        `Kept.start` starts it as often as is wanted, and each start goes on where the last
+        one ended; `Kept.find` finds it again. See `Kept.create`.
+        """
+        from pyvirt.running.kept import Kept
+
+        return Kept.create(self, store=store, progress=progress, cancel=cancel)
 
     def _repr_html_(self) -> str:
         given = {field.name: fields.written(value) for field, value in fields.given(self)}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rootfs_tars import entry, tar
 
+from pyvirt import aio
 from pyvirt.container import Container
 from pyvirt.errors import (
     BusyError,
@@ -331,3 +335,81 @@ def test_the_description_is_readable_json(kept: Kept) -> None:
     file = kept.place / "container.json"
     assert json.loads(file.read_text())["name"] == "web"
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def public(cls: type) -> dict[str, Any]:
+    return {name: value for name, value in vars(cls).items() if not name.startswith("_")}
+
+
+def words(method: Any) -> list[tuple[str, Any, Any]]:
+    known = inspect.signature(method).parameters.values()
+    return [(one.name, one.kind, one.default) for one in known]
+
+
+def test_the_awaited_face_cannot_drift_from_the_blocking_one() -> None:
+    here, there = public(aio.Kept), public(Kept)
+    assert set(here) - {"of", "name", "store"} == set(there)
+    for name in there:
+        assert isinstance(here[name], property) == isinstance(there[name], property), name
+        if not isinstance(here[name], property):
+            ours = getattr(aio.Kept, name)
+            assert words(ours) == words(getattr(Kept, name)), name
+            assert inspect.iscoroutinefunction(ours) or name == "start", name
+
+
+def test_it_is_awaited(store: Store, archive: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        described = Container(name="web", rootfs=Tarball(archive), idmap=None)
+        kept = await aio.Kept.create(described, store=store)
+        await kept.snapshot("first")
+        await kept.restore("first")
+        clones = await kept.clones(["a", "b"])
+        assert [repr(each) for each in clones] == ["<Kept a>", "<Kept b>"]
+        await kept.export(tmp_path / "x.tar.zst")
+        await (await kept.rename("other")).destroy()
+        again = await aio.Kept.import_(tmp_path / "x.tar.zst", store=store)
+        assert (again.name, again.state, await again.running()) == ("web", "stopped", None)
+        with pytest.raises(SpecError):
+            await aio.Kept.find("nobody", store=store)
+        for each in await aio.Kept.all(store=store):
+            await each.destroy()
+
+    asyncio.run(scenario())
+    assert states(store) == set()
+
+
+def test_a_cancelled_task_gives_the_act_up(store: Store, archive: Path) -> None:
+    asked, told = threading.Event(), threading.Event()
+
+    def cancel() -> bool:
+        asked.set()
+        assert told.wait(60)
+        return False
+
+    async def scenario() -> None:
+        kept = await aio.Kept.create(
+            Container(name="web", rootfs=Tarball(archive), idmap=None), store=store
+        )
+        task = asyncio.ensure_future(kept.snapshot("first", cancel=cancel))
+        await asyncio.to_thread(asked.wait, 60)
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)  # the task hears of it
+        told.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await kept.snapshots() == []
+
+    asyncio.run(scenario())
+    assert len(states(store)) == 1
+
+
+def test_a_description_makes_what_is_kept(store: Store, archive: Path) -> None:
+    kept = Container(name="web", rootfs=Tarball(archive), idmap=None).create(store=store)
+    assert Kept.find("web", store=store).tree == kept.tree
+    other = kept.rename("other")
+    assert [path.name for path in (store.root / ".locks").iterdir()] == ["other~kept"]
+    other.destroy()
+    with pytest.raises(SpecError):
+        other.snapshot("late")
+    assert [*(store.root / ".locks").iterdir()] == []
