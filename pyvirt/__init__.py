@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyvirt import aio as aio
     from pyvirt import bench as bench
-    from pyvirt import bench as bench
     from pyvirt import container as container
     from pyvirt import devices as devices
     from pyvirt import disk as disk
