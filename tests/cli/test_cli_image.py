@@ -236,6 +236,20 @@ def test_snapshots_and_bitmaps(path: Path) -> None:
     qemu("qemu-img", "check", "-f", "qcow2", path)
 
 
+def test_what_is_encrypted_is_read_and_compared_with_its_key(tmp_path: Path, path: Path) -> None:
+    key, secret = tmp_path / "key", tmp_path / "secret.qcow2"
+    key.write_text("geheim")
+    run("convert", path, secret, "--encrypt", key, "-o", "encrypt.format=aes")
+    assert code(run("compare", path, secret, "--other-key-file", key)) == 0
+    assert code(run("compare", secret, path, "--key-file", key)) == 0
+    words = ("--offset", "1M", "--size", "512")
+    assert run("read", secret, *words, "--key-file", key).stdout_bytes == run(
+        "read", path, *words
+    ).stdout_bytes  # fmt: skip
+    refused = process("compare", path, secret)
+    assert (refused.returncode, "without a passphrase" in refused.stderr) == (2, True)
+
+
 def test_map_lists_what_a_bitmap_marks(path: Path) -> None:
     run("bitmap", "add", path, "b", "-g", "64K")
     qemu("qemu-io", "-f", "qcow2", "-c", "write 3M 100k", "-c", "write 9M 1", path)

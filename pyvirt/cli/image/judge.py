@@ -100,6 +100,8 @@ def measure(
 @click.argument("other", type=FILE)
 @click.option("-f", "--format", metavar="FORMAT", help="The format of ONE.")
 @click.option("-F", "--other-format", metavar="FORMAT", help="The format of OTHER.")
+@click.option("--key-file", type=FILE, metavar="PATH", help="A file with the passphrase of ONE.")
+@click.option("--other-key-file", type=FILE, metavar="PATH", help="The same for OTHER.")
 @click.option("-s", "--strict", is_flag=True, help="The sizes must be equal, too.")
 @click.option("--trust", is_flag=True, help="Open other files that the images name, wherever.")
 @click.option(
@@ -113,6 +115,8 @@ def compare(
     other: str,
     format: str | None,
     other_format: str | None,
+    key_file: str | None,
+    other_key_file: str | None,
     strict: bool,
     trust: bool,
     trust_in: str | None,
@@ -126,8 +130,8 @@ def compare(
 
     try:
         with (
-            opened(one, format, trust, trust_in, None) as first,
-            opened(other, other_format, trust, trust_in, None) as second,
+            opened(one, format, trust, trust_in, key_file) as first,
+            opened(other, other_format, trust, trust_in, other_key_file) as second,
             Progress() as progress,
         ):
             result = first.compare(
