@@ -36,7 +36,7 @@ def blocks(language: str) -> str:
 
 @pytest.mark.usefixtures("here")
 def test_the_examples_show_what_they_say() -> None:
-    pytest.importorskip("numpy", minversion="2")
+    pytest.importorskip("numpy")
     test = doctest.DocTestParser().get_doctest(blocks("python"), {}, "images.md", None, 0)
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF | doctest.ELLIPSIS)
