@@ -62,10 +62,10 @@ def measure(arguments: argparse.Namespace) -> int:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(text + "\n")
         print(f"\nThe table is in {arguments.output}", flush=True)
-    if arguments.readme and names:
-        paste.put(arguments.readme, "pyvirt", text)
     if arguments.devices:
         paste.put(arguments.readme, "devices", paste.devices(Results.load(arguments.devices)))
+    if arguments.readme and names:
+        paste.put(arguments.readme, "pyvirt", text)
     return sum(one.failed for one in done)
 
 

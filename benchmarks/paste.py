@@ -1,7 +1,9 @@
 """Tables for a README: made of results, and put between two marks that stand in it.
 
-    <!-- bench:begin devices -->
-    <!-- bench:end devices -->
+    <!-- bench:begin -->
+    <!-- bench:end -->
+
+Between those, each of the two places, `devices` and `pyvirt`, gets marks of its own.
 """
 
 from __future__ import annotations
@@ -14,16 +16,20 @@ from pyvirt.bench import Results, labels
 from pyvirt.bench.groups import Group, Line, groups
 from pyvirt.bench.results import replace
 
+END = "<!-- bench:end -->"
+
 
 def put(path: Path, place: str, text: str) -> None:
-    """Replace what stands in a file between the marks of a place; `ValueError` without marks."""
+    """Replace what stands in a file at a place; `ValueError` where it has no marks."""
     begin, end = f"<!-- bench:begin {place} -->", f"<!-- bench:end {place} -->"
     whole = path.read_text()
+    if begin not in whole and whole.count(END) == 1:
+        whole = whole.replace(END, f"{begin}\n{end}\n{END}")
     if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
-        raise ValueError(f"{path} must have {begin} and then {end}, once each")
+        raise ValueError(f"{path} must have <!-- bench:begin --> and then {END}, once each")
     head, _, rest = whole.partition(begin)
     tail = rest.partition(end)[2]
-    replace(path, f"{head}{begin}\n{text.strip()}\n{end}{tail}".encode())
+    replace(path, f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}".encode())
 
 
 def devices(results: Results) -> str:

@@ -11,7 +11,7 @@ import pytest
 from support.bench_results import results
 
 ROOT = Path(__file__).parents[2]
-MARKS = "<!-- bench:begin {0} -->\n<!-- bench:end {0} -->\n"
+MARKS = "<!-- bench:begin -->\n<!-- bench:end -->\n"
 
 
 @pytest.fixture
@@ -25,28 +25,37 @@ def paste(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def readme(tmp_path: Path) -> Path:
     path = tmp_path / "README.md"
-    path.write_text(
-        "# One\n" + MARKS.format("devices") + "two\n" + MARKS.format("pyvirt") + "three\n"
-    )
+    path.write_text(f"# One\n{MARKS}three\n")
     return path
 
 
-def test_a_table_replaces_what_stood_between_its_marks(paste: Any, readme: Path) -> None:
-    for text in ("first\n", "second"):
-        paste.put(readme, "devices", text)
+def test_a_table_replaces_what_stood_at_its_place(paste: Any, readme: Path) -> None:
+    for place, text in (("devices", "first\n"), ("pyvirt", "own"), ("devices", "second")):
+        paste.put(readme, place, text)
     assert readme.read_text() == (
-        "# One\n<!-- bench:begin devices -->\nsecond\n<!-- bench:end devices -->\ntwo\n"
-        + MARKS.format("pyvirt") + "three\n"
-    )  # fmt: skip
+        "# One\n<!-- bench:begin -->\n"
+        "<!-- bench:begin devices -->\n\nsecond\n\n<!-- bench:end devices -->\n"
+        "<!-- bench:begin pyvirt -->\n\nown\n\n<!-- bench:end pyvirt -->\n"
+        "<!-- bench:end -->\nthree\n"
+    )
 
 
-@pytest.mark.parametrize("text", ["", "<!-- bench:end x -->\n<!-- bench:begin x -->"])
+@pytest.mark.parametrize(
+    "text", ["", "<!-- bench:end x -->\n<!-- bench:begin x -->", "<!-- bench:end -->\n" * 2]
+)
 def test_a_file_without_the_marks_stays_as_it_is(paste: Any, tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.md"
     path.write_text(text)
-    with pytest.raises(ValueError, match="must have <!-- bench:begin x --> and then"):
+    with pytest.raises(ValueError, match="must have <!-- bench:begin --> and then"):
         paste.put(path, "x", "table")
     assert path.read_text() == text
+
+
+def test_the_readme_has_a_place(paste: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text((ROOT / "README.md").read_text())
+    paste.put(copy, "devices", "table")
+    assert "\n\ntable\n\n" in copy.read_text()
 
 
 def test_figures_of_devices_carry_intervals_accelerator_and_machine(paste: Any) -> None:
