@@ -38,7 +38,7 @@ def devices(results: Results) -> str:
     source = f"**{labels.accelerator(results.meta)}.** On {labels.source(results.meta)}."
     head = ("", "", "", "paired ratio", "interval", "rounds", "register accesses")
     rows = [cells for group in found for line in group.lines for cells in _cells(group, line)]
-    notes = "\n".join(f"{note}  " for note in labels.notes(results))
+    notes = "\n\n".join(note.replace("*", "\\*") for note in labels.notes(results))
     return "\n\n".join([source, markdown(head, rows), notes])
 
 

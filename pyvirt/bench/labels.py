@@ -21,8 +21,9 @@ SAYING = {
     "tcg": (
         "Measured under TCG, which translates the guest's instructions: times are those of an "
         "emulated processor, many times slower than KVM's, and a register access costs no exit. "
-        "Throughputs, latencies and their ratios do not carry over to a KVM host. Accesses, "
-        "notifications and interrupts per request do: there each access is an exit to pay for."
+        "Throughputs, latencies and their ratios do not carry over to a KVM host. Accesses per "
+        "request of a disk do: there each is an exit to pay for. Those of a network depend on how "
+        "many packets a notification finds, and so on the speed of everything."
     ),
     "kvm": (
         "Measured under KVM, where each access to a register is an exit of the processor from "

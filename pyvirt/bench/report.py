@@ -46,6 +46,12 @@ svg { max-width: 100%; height: auto }
 """
 
 
+_COUNTING = (
+    "Counted by QEMU's own tracing in runs of known length. Of a disk the accesses are the same in "
+    "each run; how many packets share one, and how many requests an interrupt, is a matter of time."
+)
+
+
 def page(results: Results) -> str:
     """The report as a whole page."""
     return (
@@ -148,7 +154,7 @@ def _costs(found: Iterable[Group]) -> Iterator[str]:
         ]
         yield f"<h3>{visible(group.title)}</h3>{_table(head, rows)}"
     if any(line.counts for group in found for line in group.lines):
-        yield _note("Counted by QEMU's own tracing in runs of known length; exact, without noise.")
+        yield _note(_COUNTING)
 
 
 def _count(line: Line, name: str) -> str:
