@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from support.containers import new_store
 
 from pyvirt import CDROM, CPU, VM, Machine, Memory, Nic, RunningVM
 from pyvirt.devices import Balloon, StdVga, UsbTablet
@@ -34,3 +35,11 @@ def guest() -> Iterator[RunningVM]:
     with vm.start() as running:
         running.wait_for(agent=True)
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store() -> Iterator[None]:
+    """Containers of tests live in a store of their own, also those of other processes."""
+    with new_store() as store, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYVIRT_STORE", str(store.root))
+        yield

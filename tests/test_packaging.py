@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# Each builds everything anew, also on a machine that is busy.
+pytestmark = pytest.mark.timeout(600)
+
 ROOT = Path(__file__).parents[1]
 DOORS = sorted(path.stem for path in ROOT.glob("pyvirt/_native/*.pyx"))
 PROGRAMS = sorted(path.stem for path in ROOT.glob("csrc/programs/*"))

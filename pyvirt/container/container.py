@@ -226,7 +226,8 @@ class Container(Limits):
         of it is removed. With `detach` it stays, and `RunningContainer.attach` finds it by
         its name. `timeout` bounds the seconds that somebody else may work on a container of
         that name, `progress` is told what is made or fetched first. It lives in `store`, by
-        default /var/lib/pyvirt/containers for root and the user's own state for others.
+        default $PYVIRT_STORE, else /var/lib/pyvirt/containers for root and the user's own
+        state for others.
 
         Raises `UnsupportedError` when this host lacks something, and `StartError` with
         liblxc's last words; everything is undone then.

@@ -126,6 +126,14 @@ def test_it_is_copied_and_carried_elsewhere(container: Here, name: str, tmp_path
 
 
 @needs_containers
+def test_it_lives_where_it_is_said_to(container: Here, name: str, tmp_path: Path) -> None:
+    container("create", name)
+    empty = json.loads(container.text("--store", tmp_path, "list", "--json"))
+    assert empty == {"containers": []}
+    assert container("prune", "--unused-for", "0") == {"removed": []}
+
+
+@needs_containers
 def test_its_files_come_from_where_they_are_said_to(container: Here, tmp_path: Path) -> None:
     busybox = shutil.which("busybox")
     if busybox is None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from rootfs_tars import entry, tar
 
@@ -26,7 +27,7 @@ from pyvirt.errors import (
     UnsupportedError,
 )
 from pyvirt.rootfs import Busybox, Directory, IdMap, IdRange, Overlay, RootFS, Tarball
-from pyvirt.running.kept import Kept
+from pyvirt.running.kept import Kept, prune
 from pyvirt.running.lxc import host
 from pyvirt.running.lxc.store import Store
 from pyvirt.running.rootfs.watch import Watch
@@ -413,3 +414,18 @@ def test_a_description_makes_what_is_kept(store: Store, archive: Path) -> None:
     with pytest.raises(SpecError):
         other.snapshot("late")
     assert [*(store.root / ".locks").iterdir()] == []
+
+
+def test_a_base_goes_when_nothing_is_over_it(store: Store, archive: Path) -> None:
+    described = Container(rootfs=Overlay(Tarball(archive)), idmap=None)
+    kept = attrs.evolve(described, name="web").create(store=store)
+    kept.snapshot("first")
+    [base] = (store.root / ".bases" / "trees").iterdir()
+    os.utime(base, (0, 0))
+    assert prune(store) == []
+    snapshots = kept.place / "snapshots"
+    clone = kept.clone("other", overlay=True)
+    kept.destroy()
+    assert (base.exists(), snapshots.exists()) == (True, False)
+    clone.destroy()
+    assert not base.exists()

@@ -6,12 +6,19 @@ import click
 
 from pyvirt.cli.container.carry import clone, export, import_, rename
 from pyvirt.cli.container.inside import exec_, run
-from pyvirt.cli.container.life import create, destroy, start, stop
+from pyvirt.cli.container.life import create, destroy, prune, start, stop
 from pyvirt.cli.container.look import info, list_
+from pyvirt.cli.container.place import given
 from pyvirt.cli.container.snapshot import snapshot
 
 
 @click.group("container", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--store", metavar="DIRECTORY", callback=given, expose_value=False,
+    type=click.Path(file_okay=False, resolve_path=True),
+    help="Where containers live; by default $PYVIRT_STORE, else "
+         "/var/lib/pyvirt/containers for root and ~/.local/state/pyvirt/containers for others.",
+)  # fmt: skip
 def command() -> None:
     """Make containers, run in them, keep them.
 
@@ -22,6 +29,6 @@ def command() -> None:
 
 for each in (
     create, run, start, stop, exec_, list_, info, snapshot, clone, rename, export, import_,
-    destroy,
+    destroy, prune,
 ):  # fmt: skip
     command.add_command(each)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pyvirt.cli.container.life import said
+from pyvirt.cli.container.place import store
 from pyvirt.cli.output import Output, json_option
 from pyvirt.cli.progress import Progress
 
@@ -18,7 +19,7 @@ def clone(output: Output, name: str, clones: tuple[str, ...], overlay: bool) -> 
     """Make a container CLONE, or several, like NAME."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     with Progress() as progress:
         kept.clones(clones, overlay=overlay, progress=progress)
     said(output, kept, f"Cloned {name}: {', '.join(clones)}.", clones=list(clones))
@@ -32,7 +33,7 @@ def rename(output: Output, name: str, new: str) -> None:
     """Call the container NAME from now on NEW."""
     from pyvirt.running.kept import Kept
 
-    said(output, Kept.find(name).rename(new), f"{name} is called {new}.")
+    said(output, Kept.find(name, store=store()).rename(new), f"{name} is called {new}.")
 
 
 @click.command("export")
@@ -43,7 +44,7 @@ def export(output: Output, name: str, file: str) -> None:
     """Write the container NAME with its description to FILE, a .tar.zst."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     with Progress() as progress:
         path = kept.export(file, progress=progress)
     said(output, kept, f"Exported {name} to {path}.", path=str(path))
@@ -61,5 +62,7 @@ def import_(output: Output, file: str, name: str | None, devices: bool, limit: s
     from pyvirt.running.kept import Kept
 
     with Progress() as progress:
-        kept = Kept.import_(file, name, devices=devices, limit=limit, progress=progress)
+        kept = Kept.import_(
+            file, name, devices=devices, limit=limit, store=store(), progress=progress
+        )
     said(output, kept, f"Imported {kept.name}.")

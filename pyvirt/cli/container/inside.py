@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pyvirt.cli.container.describe import container_of, container_options
+from pyvirt.cli.container.place import store
 from pyvirt.cli.output import Output, json_option
 from pyvirt.cli.progress import Progress
 from pyvirt.cli.run import Task, code, text, variables
@@ -64,7 +65,7 @@ def run(
     task = Task(words, env=variables(env), cwd=cwd, user=user, timeout=timeout)
     with Progress() as progress:
         progress("starting a container")
-        with container.start(progress=progress) as running:
+        with container.start(progress=progress, store=store()) as running:
             progress.clear()
             return _run(running, task, console, output)
 
@@ -89,7 +90,7 @@ def exec_(
 
     _check(words, console, output)
     task = Task(words, env=variables(env), cwd=cwd, user=user, timeout=timeout)
-    with RunningContainer.attach(name) as running:
+    with RunningContainer.attach(name, store=store()) as running:
         return _run(running, task, console, output)
 
 

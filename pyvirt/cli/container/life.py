@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyvirt.cli.container.describe import container_of, container_options
+from pyvirt.cli.container.place import store
 from pyvirt.cli.output import Output, json_option
 from pyvirt.cli.progress import Progress
 
@@ -24,7 +25,7 @@ def create(output: Output, name: str, **given: Any) -> None:
 
     container = container_of(name, given)
     with Progress() as progress:
-        kept = Kept.create(container, progress=progress)
+        kept = Kept.create(container, store=store(), progress=progress)
     said(output, kept, f"Created {name}.")
 
 
@@ -35,7 +36,7 @@ def start(output: Output, name: str) -> None:
     """Start the container NAME; it runs until "stop"."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     with Progress() as progress, kept.start(progress=progress, detach=True) as running:
         pid = running.pid
     said(output, kept, f"Started {name}, process {pid}.", pid=pid)
@@ -50,7 +51,7 @@ def stop(output: Output, name: str, timeout: float) -> None:
     """End the container NAME."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     end = kept.stop(timeout=timeout)
     text = f"{name} does not run." if end is None else f"Stopped {name}: {end}."
     said(output, kept, text, end=None if end is None else str(end))
@@ -64,7 +65,7 @@ def destroy(output: Output, name: str, force: bool) -> None:
     """Remove the container NAME with its snapshots."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     if force:
         kept.stop(timeout=0.0)
     kept.destroy()
@@ -72,6 +73,21 @@ def destroy(output: Output, name: str, force: bool) -> None:
         output.document({"name": name, "state": "destroyed"})
     else:
         click.echo(f"Destroyed {name}.")
+
+
+@click.command("prune")
+@click.option("--unused-for", type=click.FloatRange(0), default=30.0, show_default=True,
+              metavar="DAYS", help="Only what nobody used for so long.")  # fmt: skip
+@json_option
+def prune(output: Output, unused_for: float) -> None:
+    """Remove the root file systems that containers shared and none is over any longer."""
+    from pyvirt.running.kept import prune
+
+    gone = prune(store(), days=unused_for)
+    if output.json:
+        output.document({"removed": [str(each) for each in gone]})
+    else:
+        click.echo(f"Removed {len(gone)}.")
 
 
 def said(output: Output, kept: Kept, text: str, **facts: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from pyvirt.cli.container.place import store
 from pyvirt.cli.output import Output, json_option, size, table
 
 if TYPE_CHECKING:
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
 def list_(output: Output) -> None:
     """List the containers that are kept, and those that run."""
     from pyvirt.running.kept import Kept
-    from pyvirt.running.lxc.store import Store
 
-    kept = {each.name: each for each in Kept.all()}
+    kept = {each.name: each for each in Kept.all(store=store())}
     found = [{"name": name, "state": each.state, "kept": True, "snapshots": len(each.snapshots())}
              for name, each in kept.items()]  # fmt: skip
-    others = [name for name in Store().names() if name not in kept]
+    others = [name for name in store().names() if name not in kept]
     found += [{"name": name, "state": _state(name), "kept": False, "snapshots": 0}
               for name in others]  # fmt: skip
     if output.json:
@@ -56,7 +56,7 @@ def _info(name: str) -> dict[str, Any]:
 
     running = _running(name)
     try:
-        kept = Kept.find(name)
+        kept = Kept.find(name, store=store())
     except SpecError:
         if running is None:
             raise
@@ -91,7 +91,7 @@ def _running(name: str) -> RunningContainer | None:
     from pyvirt.running.lxc.container import RunningContainer
 
     try:
-        return RunningContainer.attach(name)
+        return RunningContainer.attach(name, store=store())
     except (SpecError, ClosedError):
         return None
 

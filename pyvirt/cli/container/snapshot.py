@@ -7,6 +7,7 @@ import datetime
 import click
 
 from pyvirt.cli.container.life import said
+from pyvirt.cli.container.place import store
 from pyvirt.cli.output import Output, json_option, table
 from pyvirt.cli.progress import Progress
 
@@ -23,7 +24,7 @@ def list_(output: Output, name: str) -> None:
     """List the snapshots of the container NAME."""
     from pyvirt.running.kept import Kept
 
-    found = Kept.find(name).snapshots()
+    found = Kept.find(name, store=store()).snapshots()
     if output.json:
         taken = [{"name": each.name, "taken": each.taken} for each in found]
         output.document({"name": name, "snapshots": taken})
@@ -39,7 +40,7 @@ def create(output: Output, name: str, snapshot: str) -> None:
     """Keep what the container NAME is now as SNAPSHOT."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     with Progress() as progress:
         kept.snapshot(snapshot, progress=progress)
     said(output, kept, f"Took the snapshot {snapshot} of {name}.", snapshot=snapshot)
@@ -53,7 +54,7 @@ def apply(output: Output, name: str, snapshot: str) -> None:
     """Make the container NAME what it was at SNAPSHOT; what it is now is lost."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     with Progress() as progress:
         kept.restore(snapshot, progress=progress)
     said(output, kept, f"{name} is what it was at {snapshot}.", snapshot=snapshot)
@@ -67,7 +68,7 @@ def delete(output: Output, name: str, snapshot: str) -> None:
     """Forget SNAPSHOT of the container NAME."""
     from pyvirt.running.kept import Kept
 
-    kept = Kept.find(name)
+    kept = Kept.find(name, store=store())
     kept.remove_snapshot(snapshot)
     said(output, kept, f"Deleted the snapshot {snapshot} of {name}.", snapshot=snapshot)
 

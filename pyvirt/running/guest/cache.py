@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -119,8 +119,11 @@ class Cache:
         finally:
             os.close(handle)
 
-    def prune(self, days: float = 30) -> list[Path]:
-        """Remove what was not used for *days*, and nothing that is needed; what was removed."""
+    def prune(self, days: float = 30, keep: Collection[Path] = ()) -> list[Path]:
+        """Remove what was not used for *days*, and nothing that is needed; what was removed.
+
+        The trees in *keep* stay.
+        """
         oldest = time.time() - days * _DAY
         needed = {path: _needs(path) for path in self._all("recipes") if _used(path) >= oldest}
         stale = [path for path in self._all("recipes") if not needed.get(path)]
@@ -129,7 +132,9 @@ class Cache:
         stale += [
             tree
             for tree in self.trees()
-            if _used(tree) < oldest and not any(name.startswith(f"{tree}/") for name in names)
+            if tree not in keep
+            and _used(tree) < oldest
+            and not any(name.startswith(f"{tree}/") for name in names)
         ]
         self._discard(stale)
         return stale

@@ -18,6 +18,7 @@ from pyvirt.errors import ClosedError, RunsError, SpecError
 from pyvirt.files.read import build
 from pyvirt.files.write import table
 from pyvirt.running.kept import archive, record
+from pyvirt.running.kept.bases import prune
 from pyvirt.running.kept.record import Snapshot, Tree
 from pyvirt.running.kept.states import States
 from pyvirt.running.lxc import host
@@ -303,6 +304,7 @@ class Kept:
             remove(self.place)
             self._collect()
             self.store.forget(self._lock_name)
+        prune(self.store)
 
     # How
 

@@ -20,7 +20,10 @@ PAUSE = 0.02
 
 
 def default_root() -> Path:
-    """/var/lib/pyvirt/containers for root, a directory of the user's own state for others."""
+    """$PYVIRT_STORE; else /var/lib/pyvirt/containers for root, and for others a directory of
+    their own state."""
+    if named := os.environ.get("PYVIRT_STORE"):
+        return Path(named)
     if os.geteuid() == 0:
         return Path("/var/lib/pyvirt/containers")
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"

@@ -61,8 +61,8 @@ def prepare(
 ) -> Prepared:
     """Make *rootfs* in the directory *place*, which is the container's; or find it where it is.
 
-    What many containers share lies below *bases*: unless given, the user's cache, or with
-    *idmap* ``.bases`` beside *place*, where the container's ids may look. Whatever fails,
+    What many containers share lies below *bases*: unless given, ``.bases`` beside *place*,
+    where the container's ids may look and `pyvirt cache` removes nothing. Whatever fails,
     nothing is left in *place*, nor is it when this process is killed meanwhile. Raises
     `RootFSError` for what *rootfs* cannot be made of, `DiskFullError`, `Cancelled` when
     *cancel* returned true, and what its sources raise.
@@ -74,9 +74,7 @@ def prepare(
     if isinstance(rootfs, Made):
         return Prepared(rootfs.source, rootfs.options, rootfs.process, owned=False)
     if isinstance(rootfs, Busybox | Overlay):
-        if bases is None and idmap is not None:
-            bases = place.parent / ".bases"
-        return _overlay(rootfs, place, idmap, Cache(bases), watch)
+        return _overlay(rootfs, place, idmap, Cache(bases or place.parent / ".bases"), watch)
     return _MAKERS[type(rootfs)](rootfs, place, idmap, watch)
 
 
