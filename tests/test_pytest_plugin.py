@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -26,19 +27,13 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """pytest in a process of its own, with the plugin."""
     installed = any(one.value == "pyvirt.pytest_plugin" for one in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "pyvirt.pytest_plugin"]
+    path = ":".join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", str(folder)]
     # Not from the root, whose own settings would be taken.
     return subprocess.run(
         [*command, "--rootdir", str(folder), *words], cwd=folder, capture_output=True, text=True,
-        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **_environment()},
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    kept = ("PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
 
 
 @needs_qemu
