@@ -75,6 +75,12 @@ class Guest:
     `qga`: bring the QEMU guest agent too; it serves the port ``org.qemu.guest_agent.0``.
     `append`: words added to the kernel's command line.
 
+    A network card whose address the host does not know asks for one by DHCP in the
+    background, at the start or plugged later, and the answer replaces what was set by hand:
+    ``pyvirt.ip=MAC,ADDRESS/PREFIX,GATEWAY,SERVER`` in `append` gives a card its own at once
+    (the last two may be empty), and ``files={"/etc/pyvirt/dhcp": b"#!/bin/sh\\n"}`` leaves
+    all others as they are.
+
     Raises `SpecError` naming the field.
     """
 

@@ -54,6 +54,7 @@ class Nic(Attached):
     For virtio-net: `queues` pairs of queues; `mtu` is told to the guest; `speed` is in
     Mbit/s; `offloads` (False is none) and `control` are its feature bits. `failover` makes
     it the standby of the card whose `failover_pair_id` names it.
+    The default guest asks for its address by DHCP, unless it was told one (see `Guest`).
     Raises `SpecError` naming the field.
     """
 

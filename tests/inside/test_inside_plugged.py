@@ -53,6 +53,21 @@ def test_a_disk_comes_with_its_controller_and_goes(
         roomy.run(gone, timeout=60).check()
 
 
+def test_a_disk_on_an_old_controller_is_there_once_the_guest_looks_again(
+    roomy: RunningVM, tmp_path: Path
+) -> None:
+    place, driver = PLACES["lsi53c810"]
+    first, second = (
+        Disk(image(tmp_path, name), "raw", **place)  # type: ignore[arg-type]
+        for name in ("comes", "joins")
+    )
+    roomy.plug(first)
+    there = f"readlink /sys/block/{settled(roomy, 'comes').name} | grep -o 'host[0-9]*' | head -n 1"
+    roomy.plug(second)
+    roomy.run(f"echo '- - -' > /sys/class/scsi_host/$({there})/scan").check()
+    assert driver in settled(roomy, "joins").drivers
+
+
 def settled(guest: RunningVM, name: str) -> Found:
     """The disk, once the guest has found it."""
     for _ in range(200):

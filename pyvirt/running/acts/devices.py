@@ -37,7 +37,13 @@ class Devices(Base):
     """Plugging, unplugging, changing. Parts are named as in the description: "disk0"."""
 
     def plug(self, part: Part) -> Act[str]:
-        """Plug a part into the running VM; its name. One that fails leaves nothing behind."""
+        """Plug a part into the running VM; its name. One that fails leaves nothing behind.
+
+        A disk that joins others on an lsi53c895a, lsi53c810, am53c974, dc390 or megasas is
+        there once the guest looks again: ``echo '- - -' > /sys/class/scsi_host/hostN/scan``
+        in Linux. On an mptsas1068 it is there after the guest's next boot. With its controller
+        it comes at once.
+        """
         if not isinstance(part, Part):
             reason = "must be a disk, a network card or another device"
             raise SpecError("part", reason, part)
