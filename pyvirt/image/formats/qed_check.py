@@ -67,14 +67,18 @@ class _Check:
 
     def follow(self, table: int) -> None:
         """Name the clusters of an L2 table."""
-        last = 0
+        last, cluster, named = 0, self.cluster, self.named
+        first, end = self.header.header_size, self.clusters
         for place, offset in self.entries(table, "L2 table"):
             if offset == _ZERO:
                 continue
             self.allocated += 1
-            self.fragmented += bool(last) and last + self.cluster != offset
+            self.fragmented += bool(last) and last + cluster != offset
             last = offset
-            if self.inside("L2 table", place, offset, 1):
+            number, odd = divmod(offset, cluster)
+            if not odd and first <= number < end and not named[number]:
+                named[number] = 1  # As nearly all are.
+            elif self.inside("L2 table", place, offset, 1):
                 self.name("L2 table", place, offset, 1)
 
     def inside(self, table: str, place: int, offset: int, clusters: int) -> bool:
