@@ -10,7 +10,7 @@ from pyvirt.fields import frozen
 
 @frozen(kw_only=True)
 class Autostart:
-    """Start at the boot of the host (``lxc-autostart``): highest `order` first.
+    """Start with the host (``pyvirt container autostart``): highest `order` first.
 
     `delay` seconds are waited before the next; `groups` it belongs to.
     """

@@ -126,6 +126,21 @@ def test_it_is_copied_and_carried_elsewhere(container: Here, name: str, tmp_path
 
 
 @needs_containers
+def test_those_start_with_the_host_that_are_to(
+    container: Here, name: str, tmp_path: Path
+) -> None:
+    for order, end in enumerate("ab"):
+        described = {"autostart": {"order": order, "groups": ["web"]}}
+        file = tmp_path / f"{end}.json"
+        file.write_text(json.dumps(described))
+        container("create", "--container", file, f"{name}-{end}")
+    container("create", f"{name}-c")
+    assert container("autostart", "--group", "db") == {"started": []}
+    assert container("autostart", "--group", "web") == {"started": [f"{name}-b", f"{name}-a"]}
+    assert container("autostart") == {"started": []}
+
+
+@needs_containers
 def test_it_lives_where_it_is_said_to(container: Here, name: str, tmp_path: Path) -> None:
     container("create", name)
     empty = json.loads(container.text("--store", tmp_path, "list", "--json"))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 import pytest
-from support.containers import needs_containers, traces
+from support.containers import needs_containers
 
+from pyvirt import Kept
 from pyvirt.cli.container import command
 from pyvirt.running.lxc.store import Store
 
@@ -32,7 +33,7 @@ def test_the_examples_show_what_they_say() -> None:
     runner.run(test, out=said.append)
     assert runner.summarize(verbose=False).failed == 0, "".join(said)
     assert len(test.examples) >= 18
-    assert traces("[a-z]*", Store()) == []
+    assert (Store().names(), Kept.all()) == ([], [])
 
 
 @pytest.mark.parametrize("line", "".join(blocks("sh")).splitlines())

@@ -6,7 +6,7 @@ import click
 
 from pyvirt.cli.container.carry import clone, export, import_, rename
 from pyvirt.cli.container.inside import exec_, run
-from pyvirt.cli.container.life import create, destroy, prune, start, stop
+from pyvirt.cli.container.life import autostart, create, destroy, prune, start, stop
 from pyvirt.cli.container.look import info, list_
 from pyvirt.cli.container.place import given
 from pyvirt.cli.container.snapshot import snapshot
@@ -29,6 +29,6 @@ def command() -> None:
 
 for each in (
     create, run, start, stop, exec_, list_, info, snapshot, clone, rename, export, import_,
-    destroy, prune,
+    destroy, prune, autostart,
 ):  # fmt: skip
     command.add_command(each)

@@ -75,6 +75,24 @@ def destroy(output: Output, name: str, force: bool) -> None:
         click.echo(f"Destroyed {name}.")
 
 
+@click.command("autostart")
+@click.option("--group", metavar="GROUP", help="Only those of this group.")
+@json_option
+def autostart(output: Output, group: str | None) -> None:
+    """Start the kept containers that are to start with this host, in their order.
+
+    It is for a unit of the host's init; those that run already are left alone.
+    """
+    from pyvirt.running.kept import autostart
+
+    with Progress() as progress:
+        started = list(autostart(store(), group, progress=progress))
+    if output.json:
+        output.document({"started": started})
+    else:
+        click.echo(f"Started {', '.join(started) or 'none'}.")
+
+
 @click.command("prune")
 @click.option("--unused-for", type=click.FloatRange(0), default=30.0, show_default=True,
               metavar="DAYS", help="Only what nobody used for so long.")  # fmt: skip

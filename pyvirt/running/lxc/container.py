@@ -55,6 +55,7 @@ class RunningContainer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._acts = Acts(engine)
+        self._users = "privileged" if "lxc.idmap" not in self.config else "unprivileged"
 
     @classmethod
     def start(
@@ -179,8 +180,7 @@ class RunningContainer:
 
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.exit is None else self.exit.reason
-        users = "privileged" if "lxc.idmap" not in self._config() else "unprivileged"
-        return f"<RunningContainer {self.name}: {state}, {users}>"
+        return f"<RunningContainer {self.name}: {state}, {self._users}>"
 
     def _repr_html_(self) -> str:
         rows = {
@@ -189,9 +189,3 @@ class RunningContainer:
             "console": html.Output(self._engine.serial_tail()),
         }
         return html.card(f"Running container {self.name}", rows)
-
-    def _config(self) -> str:
-        try:
-            return self.config
-        except FileNotFoundError:
-            return ""
