@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -34,8 +35,24 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62})(\.[A-Za-z0-9-]{1,63})*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 _VARIABLE = re.compile(r"[^=\0\n]+")
-_SIGNAL = re.compile(r"SIG[A-Z0-9+-]+|\d+")
+_REALTIME = re.compile(r"SIGRT(MIN\+|MAX-)\d{1,2}|[1-9]|[1-5]\d|6[0-4]")
+_SYSCTL = re.compile(r"[A-Za-z0-9_-]+([./][A-Za-z0-9_:.-]+)+")
+_RLIMIT = re.compile(r"(\d+|unlimited)(:(\d+|unlimited))?")
 _KEY = re.compile(r"lxc\.[A-Za-z0-9_.]+")
+
+#: What liblxc knows (lxc_config_parse_arch).
+ARCHITECTURES = (
+    "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "armv7l", "athlon", "i386", "i486",
+    "i586", "i686", "linux32", "linux64", "loongarch64", "mips", "mips64", "mips64el", "mipsel",
+    "powerpc", "powerpc64", "ppc", "ppc64", "ppc64el", "ppc64le", "riscv64", "s390x", "x86",
+    "x86_64",
+)  # fmt: skip
+
+#: setrlimit(2), without RLIMIT_ and in lower case.
+RLIMITS = (
+    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
+    "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+)  # fmt: skip
 
 #: lxc.hook.* in the order in which they run.
 HOOKS = ("pre-start", "pre-mount", "mount", "autodev", "start-host", "start", "stop",
@@ -61,6 +78,29 @@ def _is_env(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
             raise SpecError(field.name, "must map names to text of one line", {name: text})
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise SpecError(field.name, "must have names without '='", {name: text})
+
+
+def _is_signal(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    known = isinstance(value, str) and (value in Signals.__members__ or _REALTIME.fullmatch(value))
+    if not known:
+        raise SpecError(field.name, "must be a signal such as 'SIGTERM'", value)
+
+
+def _is_rlimits(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    for name, limit in value.items():
+        if name not in RLIMITS:
+            raise SpecError(field.name, f"must be of {', '.join(RLIMITS)}", name)
+        if isinstance(limit, bool) or not _RLIMIT.fullmatch(str(limit)):
+            reason = "must be numbers, 'unlimited' or 'soft:hard'"
+            raise SpecError(field.name, reason, {name: limit})
+
+
+def _is_sysctls(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    for name, text in value.items():
+        if not isinstance(name, str) or not _SYSCTL.fullmatch(name):
+            raise SpecError(field.name, "must have names such as 'net.ipv4.ip_forward'", name)
+        if isinstance(text, bool) or not isinstance(text, str | int):
+            raise SpecError(field.name, "must map names to text or numbers", {name: text})
 
 
 def _is_idmap(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -126,7 +166,9 @@ class Container(Limits):
     )
     rootfs: RootFS = field(factory=Busybox)
     readonly: bool = field(default=False, validator=fields.kind(bool))
-    architecture: str | None = field(default=None, validator=fields.optional(fields.name))
+    architecture: str | None = field(
+        default=None, validator=fields.optional(fields.choice(*ARCHITECTURES))
+    )
     hostname: str | None = field(
         default=None, validator=fields.optional(_matches(_HOST, "must be a host's name"))
     )
@@ -167,16 +209,13 @@ class Container(Limits):
     )
     apparmor: str | None = field(default=None, validator=fields.optional(fields.text))
     nesting: bool = field(default=False, validator=fields.kind(bool))
-    rlimits: Mapping[str, int | str] = _mapping()
-    sysctls: Mapping[str, int | str] = _mapping()
+    rlimits: Mapping[str, int | str] = _mapping(validator=_is_rlimits)
+    sysctls: Mapping[str, int | str] = _mapping(validator=_is_sysctls)
     autostart: Autostart | None = field(
         default=None, validator=fields.optional(fields.kind(Autostart))
     )
     hooks: Mapping[str, tuple[str, ...]] = _mapping(converter=_to_texts, validator=_is_hooks)
-    stop_signal: str | None = field(
-        default=None,
-        validator=fields.optional(_matches(_SIGNAL, "must be a signal such as 'SIGTERM'")),
-    )
+    stop_signal: str | None = field(default=None, validator=fields.optional(_is_signal))
     raw: Mapping[str, tuple[str, ...]] = _mapping(converter=_to_texts, validator=_is_raw)
 
     @rootfs.validator

@@ -267,6 +267,8 @@ MISTAKES = [
     pytest.param({"nics": [Veth("nobridge")]}, UnsupportedError, "nobridge", id="bridge"),
     pytest.param({"nics": [Physical("nocard")]}, UnsupportedError, "nocard", id="card"),
     pytest.param({"mounts": [Bind("/gone", "/x")]}, SpecError, "'/gone'", id="mount"),
+    pytest.param({"mounts": [Bind("/etc/passwd", "/x")]}, SpecError, "no directory", id="file"),
+    pytest.param({"raw": {"lxc.arch": "abacus"}}, ContainerError, "what is in raw", id="value"),
     pytest.param({"raw": {"lxc.nonsense": 1}}, UnsupportedError, "lxc.nonsense", id="key"),
     pytest.param({"cpu_set": "4000"}, StartError, "cpuset.cpus", id="cpus"),
     pytest.param({"seccomp": Seccomp(text="9\nnonsense")}, StartError, "seccomp", id="seccomp"),

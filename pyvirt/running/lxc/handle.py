@@ -23,7 +23,8 @@ class Handle:
         self._lock = threading.RLock()
         self._own: Any = self._lib.lxc_container_new(name.encode(), os.fsencode(root))
         if not self._own:
-            raise ContainerError(name, "reading the configuration")
+            why = "liblxc knows no such value; what is in raw is not checked before"
+            raise ContainerError(name, "reading the configuration", why)
 
     def state(self) -> str:
         """LXC's word in lower case: "running", "frozen", "stopped", ..."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from pyvirt.container import Container, HostDevice, IdMap, IdRange
+from pyvirt.container import Bind, Container, HostDevice, IdMap, IdRange
 from pyvirt.container.network import HostNetwork, Physical, Veth
 from pyvirt.errors import SpecError, UnsupportedError
 from pyvirt.lxc import cgroup, subid
@@ -135,6 +135,9 @@ def check(container: Container) -> None:
         origin, kind, options = mount.entry()
         if kind == "none" and "optional" not in options and not os.path.lexists(origin):
             raise SpecError(f"mounts[{i}].source", "must exist on this host", origin)
+        of_file = os.path.exists(origin) and not os.path.isdir(origin)
+        if isinstance(mount, Bind) and of_file and not mount.file:
+            raise SpecError(f"mounts[{i}].file", "must be true for what is no directory", False)
     for key in container.raw:
         if not key.startswith(_FAMILIES) and not supports(key):
             raise UnsupportedError(f"the key {key}", f"liblxc {version()}", "check its spelling")
