@@ -113,7 +113,7 @@ def _queues(device: str, path: str, status: Mapping[str, Any]) -> Flow[list[Foun
     count = int(status["num-vqs"])
     queues = []
     for number in range(count):
-        queue = yield from _queue(path, number)
+        queue = yield from _queue(path, number, served=bool(status.get("vhost-started")))
         if queue is not None:
             name = queue_name(kind, number, features=bits, queues=count)
             used = None if status.get("vhost-started") else queue.get("used-idx")
@@ -134,11 +134,31 @@ def _iommu() -> Flow[str | None]:
     return None
 
 
-def _queue(path: str, number: int) -> Flow[Mapping[str, Any] | None]:
-    """What QEMU says of one queue; None where the driver did not set it up."""
+#: QEMU's words about a queue that vhost serves, and those about its own.
+_VHOST = {
+    "num": "vring-num", "desc-phys": "vring-desc", "avail-phys": "vring-avail",
+    "used-phys": "vring-used",
+}  # fmt: skip
+
+
+def _queue(path: str, number: int, *, served: bool) -> Flow[Mapping[str, Any] | None]:
+    """What QEMU says of one queue; None where the driver did not set it up.
+
+    For ``x-query-virtio-queue-status``, QEMU asks whoever serves a queue for its place, and that
+    ends the queue: a vhost-user process stops at GET_VRING_BASE. So it is asked only of queues
+    that QEMU serves.
+    """
     asked = {"path": path, "queue": number}
+    if served:
+        try:
+            said = yield Command("x-query-virtio-vhost-queue-status", asked)
+        except CommandError:
+            pass  # QEMU's own, such as the control queue of a card
+        else:
+            queue = {ours: said[theirs] for theirs, ours in _VHOST.items()}
+            return queue if queue["vring-desc"] and queue["vring-num"] else None
     try:
-        queue: Mapping[str, Any] = yield Command("x-query-virtio-queue-status", asked)
+        queue = yield Command("x-query-virtio-queue-status", asked)
     except CommandError:  # a number that the device has, and no queue
         return None
     there = queue["vring-desc"] and queue["vring-num"]

@@ -71,9 +71,21 @@ def test_a_queue_has_its_layout() -> None:
     assert (one.layout.driver, one.layout.device, one.used) == (1 << 20, 1 << 21, 7)
 
 
-def test_vhost_knows_the_addresses_and_nothing_newer() -> None:
-    (one,) = asked(**{"vhost-started": True})
-    assert (one.layout.desc, one.used) == (1 << 33, None)
+def test_vhost_queues_are_not_asked_for_what_would_stop_them() -> None:
+    """vhost has queue 0 and QEMU queue 1, as the control queue of a card."""
+    places = {"num": 128, "desc-phys": 1 << 34, "avail-phys": 1 << 35, "used-phys": 1 << 36}
+    missing = CommandError("x-query-virtio-vhost-queue-status", "GenericError", "no such queue")
+    answers = machine(**{"vhost-started": True}) | {
+        "x-query-virtio-vhost-queue-status": lambda arguments: (
+            places if arguments["queue"] == 0 else missing
+        ),
+        "x-query-virtio-queue-status": lambda arguments: {1: QUEUE}[arguments["queue"]],
+    }
+    served, own = answered(found("disk0"), answers).queues
+    assert (served.layout.size, served.layout.desc) == (128, 1 << 34)
+    assert (served.layout.driver, served.layout.device) == (1 << 35, 1 << 36)
+    assert (own.layout.size, own.layout.desc) == (256, 1 << 33)
+    assert served.used is None
 
 
 def test_a_driver_that_is_not_ready_has_no_queues() -> None:
