@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from pyvirt.nic import User as User
     from pyvirt.running.kept import Kept as Kept
     from pyvirt.running.lxc.container import RunningContainer as RunningContainer
+    from pyvirt.running.lxc.store import Store as Store
     from pyvirt.running.monitor import Monitor as Monitor
     from pyvirt.running.probe import probe as probe
     from pyvirt.running.vm import RunningVM as RunningVM
@@ -89,6 +90,7 @@ _HOMES = {
     "nic": "Nic Tap User",
     "running.kept": "Kept",
     "running.lxc.container": "RunningContainer",
+    "running.lxc.store": "Store",
     "running.monitor": "Monitor",
     "running.probe": "probe",
     "running.vm": "RunningVM",

@@ -170,9 +170,7 @@ class Kept:
         cancel: Cancel | None = None,
     ) -> list[Kept]:
         """Several clones, *workers* at a time; all of them, or none when one fails."""
-        act = partial(
-            self._kept.clones, names, overlay=overlay, workers=workers, progress=progress
-        )
+        act = partial(self._kept.clones, names, overlay=overlay, workers=workers, progress=progress)
         return [Kept.of(each) for each in await _long(act, cancel)]
 
     async def rename(self, name: str) -> Kept:

@@ -125,8 +125,7 @@ def _to_texts(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {
-        key: (each,) if isinstance(each, str | int) else tuple(each)
-        for key, each in value.items()
+        key: (each,) if isinstance(each, str | int) else tuple(each) for key, each in value.items()
     }
 
 

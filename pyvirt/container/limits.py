@@ -108,16 +108,12 @@ class Limits:
     cpu_quota: int | None = field(
         default=None, validator=fields.optional(fields.between(1000, 1 << 40))
     )
-    cpu_set: str | None = field(
-        default=None, converter=_to_set, validator=fields.optional(_is_set)
-    )
+    cpu_set: str | None = field(default=None, converter=_to_set, validator=fields.optional(_is_set))
     memory_nodes: str | None = field(
         default=None, converter=_to_set, validator=fields.optional(_is_set)
     )
     pids: int | None = field(default=None, validator=fields.optional(fields.between(1, 1 << 22)))
-    io_weight: int | None = field(
-        default=None, validator=fields.optional(fields.between(10, 1000))
-    )
+    io_weight: int | None = field(default=None, validator=fields.optional(fields.between(10, 1000)))
     io: tuple[Throttle, ...] = field(
         default=(), converter=fields.to_tuple, validator=fields.each(fields.kind(Throttle))
     )

@@ -126,9 +126,7 @@ def test_it_is_copied_and_carried_elsewhere(container: Here, name: str, tmp_path
 
 
 @needs_containers
-def test_those_start_with_the_host_that_are_to(
-    container: Here, name: str, tmp_path: Path
-) -> None:
+def test_those_start_with_the_host_that_are_to(container: Here, name: str, tmp_path: Path) -> None:
     for order, end in enumerate("ab"):
         described = {"autostart": {"order": order, "groups": ["web"]}}
         file = tmp_path / f"{end}.json"
