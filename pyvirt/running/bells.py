@@ -32,8 +32,9 @@ class Bells:
 
     def _add(self, fd: int, stack: ExitStack) -> int:
         stack.callback(os.close, fd)
-        # Edges alone: that nobody has read the event yet is no news.
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        # Edges alone: that nobody has read the event yet is no news. Writable, as it is always:
+        # an epoll that wakes when QEMU has read the event already would sleep on.
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
         return 1
 
     def fileno(self) -> int:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -115,31 +118,37 @@ class Tracer:
         self._records, self._payload = bytearray(), bytearray()
         self._taking, self._stopping = threading.Lock(), threading.Lock()
         self._trace: Trace | None = None
-        self._failure: BaseException | None = None
+        self._failures: list[BaseException] = []
         with ExitStack() as stack:
-            self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            stack.callback(os.close, self._notice)
+            notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(os.close, notice)
             bells = stack.enter_context(Bells(pid))
-            self._sampler = _sampler(rings, terms, recorded, self._notice, bells)
-            self._stack = stack.pop_all()
+            self._sampler = _sampler(rings, terms, recorded, notice, bells)
+            self._notice = os.dup(notice)
+            self._owned = stack.pop_all()
         self._realtime = time.time_ns() - time.monotonic_ns()
-        self._thread = threading.Thread(target=self._follow, name="pyvirt-trace", daemon=True)
+        self._thread = threading.Thread(
+            target=_follow, args=(self._sampler, notice, self._owned, self._failures),
+            name="pyvirt-trace", daemon=True,
+        )  # fmt: skip
         self._thread.start()
         self.wait(_JOIN)  # until it has begun
         self._caller = self._call(callback) if callback is not None else None
 
     def end_with(self, future: Future[Any], why: str) -> None:
         """Follow no longer when `future` has a result."""
+        me = weakref.ref(self)
 
         def done(future: Future[Any]) -> None:
-            if not future.cancelled() and future.exception() is None:
-                self._end(why)
+            tracer = me()
+            if tracer is not None and not future.cancelled() and future.exception() is None:
+                tracer._end(why)
 
         future.add_done_callback(done)
 
     def own(self, close: Callable[[], Any]) -> None:
         """Call `close` when it is over."""
-        self._stack.callback(close)
+        self._owned.callback(close)
 
     @property
     def over(self) -> bool:
@@ -210,7 +219,8 @@ class Tracer:
     def stop(self) -> Trace:
         """Follow no longer; the trace of all requests that were seen.
 
-        With `keep` off it has those that were not iterated over. Raises what the callback raised.
+        With `keep` off it has those that were not iterated over. Who iterates on another thread
+        may not get the last ones. Raises what the callback raised.
         """
         self._end("it was stopped")
         self._thread.join(_JOIN)
@@ -219,10 +229,9 @@ class Tracer:
         with self._stopping:
             if self._trace is None:
                 self._trace = self._whole()
-                self._stack.close()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+                self._owned.close()  # what it was given when it was over already
+        if self._failures:
+            raise self._failures.pop()
         return self._trace
 
     def close(self) -> None:
@@ -245,13 +254,6 @@ class Tracer:
         self._records += kept
         self._payload += payload
 
-    def _follow(self) -> None:
-        try:
-            self._sampler.run()
-        except BaseException as error:
-            self._failure = error
-            os.eventfd_write(self._notice, 1)
-
     def _end(self, why: str) -> None:
         if self.why is None:
             self.why = why
@@ -263,7 +265,7 @@ class Tracer:
                 for request in self:
                     callback(request)
             except BaseException as error:
-                self._failure = error
+                self._failures.append(error)
                 self._end("its callback failed")
 
         thread = threading.Thread(target=body, name="pyvirt-trace-callback", daemon=True)
@@ -281,11 +283,31 @@ class Tracer:
     ) -> None:
         self.stop()
 
+    def __del__(self) -> None:
+        if getattr(self, "_thread", None) is None:  # it did not begin
+            return
+        if not self.over and not sys.is_finalizing():
+            warnings.warn(f"{self!r} was not stopped", ResourceWarning, stacklevel=1, source=self)
+        self._sampler.stop()
+        os.close(self._notice)  # not before: somebody may be waiting for it when it is stopped
+
     def __repr__(self) -> str:
         devices = ", ".join(dict.fromkeys(queue.device for queue in self.queues))
         state = f"over, {self.why}" if self.over else "following"
         done = sum(one.done for one in self.counts())
         return f"<Tracer of {devices}: {state}, {done} requests, {self.lost}>"
+
+
+def _follow(
+    sampler: Sampler, notice: int, owned: ExitStack, failures: list[BaseException]
+) -> None:
+    """What the thread does. It does not hold the tracer, which so ends when nobody has it."""
+    with owned:
+        try:
+            sampler.run()
+        except BaseException as error:
+            failures.append(error)
+            os.eventfd_write(notice, 1)
 
 
 def described(rings: Sequence[Ring]) -> tuple[TracedQueue, ...]:

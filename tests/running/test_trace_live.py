@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import re
+import shutil
+import socket
 import struct
+import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +22,16 @@ from support.qemu import needs_qemu
 from pyvirt import VM, Device, Disk, Nic, RunningVM, SpecError, aio
 from pyvirt.guest import Guest
 from pyvirt.running.bells import Bells
+from pyvirt.running.trace import SNAP
 from pyvirt.virtio.requests import NetFrame, Request
 from pyvirt.virtio.trace import Trace
 
 pytestmark = [needs_qemu, pytest.mark.timeout(300)]
 
 MIB = 1 << 20
+
+#: What a trace keeps of a frame, behind the 12 bytes of its header.
+KEPT = SNAP - 12
 
 #: A guest under TCG whose host is busy may be faster than who looks at it. Then a trace says so,
 #: and is tried again.
@@ -122,6 +132,35 @@ def test_a_trace_of_a_deep_queue_misses_nothing(guest: RunningVM, device: str, d
     assert max(trace.columns["depth"]) > 1
 
 
+def replayed(log: Path) -> list[tuple[str, int, int]]:
+    """What fio does when it replays a log, in its own words."""
+    words = ["fio", "--name=replay", f"--read_iolog={log.name}", "--ioengine=psync",
+             "--replay_no_stall=1", "--debug=io"]  # fmt: skip
+    said = subprocess.run(
+        words, cwd=log.parent, capture_output=True, text=True, timeout=200, check=True
+    ).stdout
+    found = re.findall(r" queue: .*?off=0x(\w+),len=0x(\w+),ddir=([01])", said)
+    return [(("read", "write")[int(way)], int(off, 16), int(size, 16)) for off, size, way in found]
+
+
+@pytest.mark.skipif(shutil.which("fio") is None, reason="fio is not installed")
+@pytest.mark.parametrize(
+    ("device", "disk"),
+    [pytest.param("disk0", "vda", id="blk"), pytest.param("scsi0", "sda", id="scsi")],
+)
+def test_the_log_of_a_job_is_replayed(
+    guest: RunningVM, device: str, disk: str, tmp_path: Path
+) -> None:
+    trace, done = traced(guest, device, disk, 1)
+    log = tmp_path / "work.log"
+    trace.iolog(log, device=device, name="copy.img")
+    with open(tmp_path / "copy.img", "wb") as file:
+        file.truncate(16 * MIB)
+    again = replayed(log)
+    assert again == moved(trace)
+    assert [one for one in again if one in set(done)] == done
+
+
 def test_what_a_packed_ring_did_is_seen_or_counted(guest: RunningVM) -> None:
     with guest.trace("disk2") as tracer:
         done = fio(guest, "vdb", depth=16, seed=1)
@@ -155,29 +194,79 @@ def test_pings_are_the_frames_that_qemu_saw(guest: RunningVM, frames: Path) -> N
     assert sum(frame[12:14] == b"\x08\x00" and frame[23] == 1 for frame in seen) == 10
 
 
+def packets(path: Path) -> list[tuple[bytes, int]]:
+    """The first bytes and the whole length of each packet of a pcap-ng file."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        if kind == 6:  # an enhanced packet block
+            kept, whole = struct.unpack_from("<II", data, at + 20)
+            found.append((data[at + 28 : at + 28 + kept], whole))
+        at += size
+    return found
+
+
+def test_a_capture_has_the_stream_that_the_other_side_got(
+    guest: RunningVM, frames: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "net.pcapng"
+    for _ in range(TRIES):
+        before = len(pcap(frames))
+        with guest.trace("nic0", realtime=True) as tracer:
+            assert received(guest, MIB) == MIB
+        trace, wanted = tracer.stop(), pcap(frames)[before:]
+        assert trace.pcapng(file) == len(packets(file))
+        assert len(packets(file)) + trace.lost.requests + trace.lost.dropped >= len(wanted)
+        if not trace.lost:
+            break
+    if not trace.lost:
+        assert sorted(packets(file)) == sorted((one[:KEPT], len(one)) for one in wanted)
+
+
+def received(guest: RunningVM, size: int) -> int:
+    """How much of a stream of `size` bytes from the guest came to us."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(100)
+        port, got = server.getsockname()[1], 0
+        job = threading.Thread(target=guest.run, args=(
+            f"dd if=/dev/zero bs=64k count={size >> 16} | nc 10.0.2.2 {port}",))  # fmt: skip
+        job.start()
+        connection, _ = server.accept()
+        with connection:
+            while more := len(connection.recv(1 << 16)):
+                got += more
+        job.join()
+    return got
+
+
 def test_requests_come_as_they_are_done(guest: RunningVM) -> None:
-    with guest.trace("disk0", keep=False) as tracer:
-        writer = threading.Thread(target=guest.run, args=("dd if=/dev/zero of=/dev/vda bs=64k "
-                                                          "count=4 oflag=direct",))  # fmt: skip
+    with guest.trace("disk0", keep=False, realtime=True) as tracer:
+
+        def write() -> None:
+            guest.run("dd if=/dev/zero of=/dev/vda bs=64k count=4 oflag=direct", check=True)
+            told.append(repr(tracer))
+            rest.extend(tracer.stop())
+
+        told: list[str] = []
+        rest: list[Request] = []
+        writer = threading.Thread(target=write)
         writer.start()
-        seen: list[Request] = []
-        for request in tracer:
-            seen.append(request)
-            if sum(one.operation == "write" for one in seen) == 4:
-                break
+        seen = list(tracer)
         writer.join()
-        assert "following" in repr(tracer)
-    assert {one.length for one in seen if one.operation == "write"} == {65536}
+    writes = [one.length for one in seen + rest if one.operation == "write"]
+    assert writes == [65536] * 4 or tracer.lost
+    assert "following" in told[0]
     assert tracer.over
     assert tracer.why == "it was stopped"
 
 
 def test_a_callback_gets_each_request(guest: RunningVM) -> None:
     seen: list[Request] = []
-    with guest.trace("disk0", callback=seen.append) as tracer:
+    with guest.trace("disk0", realtime=True, callback=seen.append) as tracer:
         guest.run("dd if=/dev/vda of=/dev/null bs=32k count=3 iflag=direct", check=True)
-    assert len(seen) == len(tracer.stop())
-    assert sum(one.length == 32768 for one in seen) == 3
+    trace = tracer.stop()
+    assert len(seen) == len(trace)
+    assert sum(one.length == 32768 for one in seen) == 3 or trace.lost
 
 
 def test_what_a_callback_raises_comes_out_of_stop(guest: RunningVM) -> None:
@@ -185,25 +274,24 @@ def test_what_a_callback_raises_comes_out_of_stop(guest: RunningVM) -> None:
         raise ValueError(request.operation)
 
     with pytest.raises(ValueError, match="read"), guest.trace("disk0", callback=fail):
-        guest.run("dd if=/dev/vda of=/dev/null bs=32k count=3 iflag=direct", check=True)
+        guest.run("dd if=/dev/vda of=/dev/null bs=4k count=100 iflag=direct", check=True)
 
 
 def test_a_trace_is_awaited(guest: RunningVM) -> None:
-    async def scenario() -> int:
+    async def scenario() -> tuple[list[Request], Trace]:
         running = aio.vm.RunningVM.of(guest)
-        async with await running.trace("disk0") as tracer:
-            task = asyncio.create_task(
-                running.run("dd if=/dev/vda of=/dev/null bs=16k count=2 iflag=direct")
-            )
-            count = 0
-            async for request in tracer:
-                count += request.length == 16384
-                if count == 2:
-                    break
-            await task
-        return len(await tracer.stop())
+        async with await running.trace("disk0", realtime=True) as tracer:
 
-    assert asyncio.run(asyncio.wait_for(scenario(), 60)) >= 2
+            async def read() -> Trace:
+                await running.run("dd if=/dev/vda of=/dev/null bs=16k count=2 iflag=direct")
+                return await tracer.stop()
+
+            task = asyncio.create_task(read())
+            return [request async for request in tracer], await task
+
+    seen, trace = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert len(seen) <= len(trace)
+    assert sum(one.length == 16384 for one in trace) == 2 or trace.lost
 
 
 def test_a_small_buffer_drops_and_says_so(guest: RunningVM) -> None:
@@ -244,17 +332,34 @@ def test_a_device_that_is_not_there(guest: RunningVM) -> None:
         guest.trace("disk9")
 
 
-def test_a_trace_ends_with_its_guest(tmp_path: Path) -> None:
+def test_a_tracer_that_nobody_stops_ends_and_warns(guest: RunningVM) -> None:
+    before = threading.active_count()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        guest.trace("disk0")
+        gc.collect()
+    assert any("was not stopped" in str(one.message) for one in caught)
+    deadline = time.monotonic() + 60
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_a_trace_of_packed_queues_ends_with_its_guest(tmp_path: Path) -> None:
     with open(tmp_path / "disk.img", "wb") as file:
         file.truncate(MIB)
-    vm = VM(memory="256M", disks=[Disk(tmp_path / "disk.img", format="raw")],
-            devices=[Device("virtio-rng-pci")])  # fmt: skip
+    disk = Disk(tmp_path / "disk.img", format="raw", properties={"packed": True, "num-queues": 2})
+    vm = VM(machine="pc", cpus=2, memory="256M", disks=[disk], devices=[Device("virtio-rng-pci")])
     with vm.start() as running:
         running.wait_for(agent=True)
         tracer = running.trace()
-        running.run("dd if=/dev/vda of=/dev/null bs=4k count=2 iflag=direct", check=True)
+        for cpu, place in ((0, 3), (1, 5)):
+            running.run(f"taskset {1 << cpu} dd if=/dev/vda of=/dev/null bs=4k count=1 "
+                        f"skip={place} iflag=direct", check=True)  # fmt: skip
         running.stop()
-        assert any(one.operation == "read" for one in list(tracer))
+        list(tracer)
         assert tracer.over
         assert tracer.why == f"{vm.name} ended"
-    assert any(one.operation == "read" for one in tracer.stop())
+    trace = tracer.stop()
+    reads = {(one.queue.name, one.offset) for one in trace if one.operation == "read"}
+    assert {("request0", 3 * 4096), ("request1", 5 * 4096)} <= reads or trace.lost
