@@ -203,7 +203,7 @@ def _counted(before: float, after: float) -> tuple[str, str]:
 
 def _verdict(of: Ratio | Spread, old: int, new: int, low: float, high: float) -> tuple[str, str]:
     if min(old, new) < LEAST_ROUNDS:
-        return SAME, f"{min(old, new)} rounds do not tell the noise"
+        return SAME, f"too few rounds to know the noise ({min(old, new)})"
     if low <= 1 <= high:
         return SAME, ""
     sign = better(of.metric, of.unit) or 1

@@ -47,8 +47,9 @@ svg { max-width: 100%; height: auto }
 
 
 _COUNTING = (
-    "Counted by QEMU's own tracing in runs of known length. Of a disk the accesses are the same in "
-    "each run; how many packets share one, and how many requests an interrupt, is a matter of time."
+    "Counted by QEMU's own tracing in runs of known length. Of a disk the accesses are nearly the "
+    "same in each run; how many packets share one, and how many requests an interrupt, is a "
+    "matter of time."
 )
 
 

@@ -55,7 +55,7 @@ def test_the_verdict(
 
 def test_few_rounds_give_no_verdict() -> None:
     found = change([100.0, 100.0], [900.0, 900.0])
-    assert str(found) == "no difference seen: 2 rounds do not tell the noise"
+    assert str(found) == "no difference seen: too few rounds to know the noise (2)"
 
 
 @pytest.mark.parametrize(
