@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from pyvirt.nic import Nic as Nic
     from pyvirt.nic import Tap as Tap
     from pyvirt.nic import User as User
+    from pyvirt.running.findable import findable as findable
     from pyvirt.running.kept import Kept as Kept
     from pyvirt.running.lxc.container import RunningContainer as RunningContainer
     from pyvirt.running.lxc.store import Store as Store
@@ -93,6 +94,7 @@ _HOMES = {
     "running.lxc.store": "Store",
     "running.monitor": "Monitor",
     "running.probe": "probe",
+    "running.findable": "findable",
     "running.vm": "RunningVM",
     "virtio": "Ring RingBuilder Trace",
     "vm": "VM",

@@ -12,9 +12,9 @@ import click
 from attrs import frozen
 
 from pyvirt.cli.describe import vm_of, vm_options
-from pyvirt.cli.guests import findable, listening
 from pyvirt.cli.output import Output, json_option
 from pyvirt.cli.progress import Progress
+from pyvirt.running.findable import findable, listening
 
 if TYPE_CHECKING:
     from pyvirt.guest.process import Exit

@@ -33,8 +33,9 @@ def command(
     """Show what the virtqueues of running guests do: depth, requests and bytes each second.
 
     GUEST is the name of the VM or the pid of a "pyvirt run" of yours, or the socket of a QEMU's
-    monitor on this host; without one, all guests of "pyvirt run" are shown. OUT is what the
-    guest sends or writes, IN what it gets or reads. Ctrl-C ends it.
+    monitor on this host; without one, all guests of "pyvirt run" are shown, and those that
+    programs started with pyvirt.findable(). OUT is what the guest sends or writes, IN what it
+    gets or reads. Ctrl-C ends it.
     """
     from pyvirt.cli.guests import attach, everyone
 

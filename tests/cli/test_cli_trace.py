@@ -7,9 +7,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from cli_tool import COMMAND, document, pyvirt
 from support.qemu import needs_qemu
+
+from pyvirt import VM, findable
+from pyvirt.cli.guests import attach, everyone
 
 pytestmark = [needs_qemu, pytest.mark.timeout(240)]
 
@@ -87,6 +91,20 @@ def test_a_guest_is_named_by_pid_and_by_socket(runtime: str) -> None:
     for which in (pid, str(socket)):
         said = document("trace", which, "--seconds", "0.1", "--json", XDG_RUNTIME_DIR=runtime)
         assert len(said["queues"]) > 3
+
+
+def test_guests_of_a_program_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    machine = VM(name="my.own", machine="none", memory="64M", agents=())
+    with findable(machine) as one, findable(machine) as other, one.start(), other.start():
+        found = everyone()
+        assert [guest.name for guest in found] == ["my.own", "my.own"]
+        assert len({guest.pid for guest in found}) == 2
+        for guest in found:
+            guest.close()
+        with pytest.raises(click.UsageError, match="Several guests are meant by 'my_own'"):
+            attach("my_own")
+    assert everyone() == []
 
 
 def test_a_guest_that_is_not_there(runtime: str) -> None:
