@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support.containers import new_store
 
 from pyvirt import CDROM, CPU, VM, Machine, Memory, Nic, RunningVM
 from pyvirt.devices import Balloon, StdVga, UsbTablet
@@ -40,6 +43,8 @@ def guest() -> Iterator[RunningVM]:
 @pytest.fixture(scope="session", autouse=True)
 def own_store() -> Iterator[None]:
     """Containers of tests live in a store of their own, also those of other processes."""
-    with new_store() as store, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYVIRT_STORE", str(store.root))
+    root = Path(tempfile.gettempdir(), f"pyvirt-tests-{secrets.token_hex(8)}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYVIRT_STORE", str(root))  # made with the first container
         yield
+    shutil.rmtree(root, ignore_errors=not root.exists())
