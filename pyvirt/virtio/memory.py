@@ -45,7 +45,7 @@ class Region:
 class GuestMemory:
     """Guest memory: `data` from address 0 on, or buffers by their guest addresses.
 
-        memory = GuestMemory({0: low, 1 << 32: high})
+        memory = GuestMemory({0: bytes(640 << 10), 1 << 32: bytearray(1 << 20)})
 
     Reads may cross from one region into the next; where something is not memory they raise
     `AddressError`, which names the hole. Use it in a ``with``, or `close` it.
