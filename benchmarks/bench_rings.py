@@ -27,7 +27,7 @@ PEER = Path(__file__).with_name("peers") / "rings.c"
 RINGS, REPEATED = 14, 256
 SAMPLES, WALKS = 300, 300
 CHAINS, SIZE = 1000, 4096
-WINDOW, PAIRS = 0.25, 5  # seconds; pairs of windows in each round
+WINDOW, PAIRS = 0.25, 12  # seconds; pairs of windows in each round
 
 
 class Bench:

@@ -22,6 +22,7 @@ class Sampler:
         snap: int,
         room: int,
         interval: int,
+        tick: int,
         idle: int,
         quiet: int,
         settle: int,

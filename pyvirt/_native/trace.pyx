@@ -8,14 +8,27 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport (CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, nanosleep,
                          timespec)
-from posix.unistd cimport write
+from posix.unistd cimport close, write
 
 from pyvirt._native.vring cimport Memory, Queue, pv_desc, pv_queue
 
 cdef extern from "<sys/epoll.h>" nogil:
+    union epoll_data_t:
+        int fd
     struct epoll_event:
         uint32_t events
+        epoll_data_t data
     int epoll_wait(int, epoll_event *, int, int)
+    int epoll_ctl(int, int, int, epoll_event *)
+    uint32_t EPOLLIN, EPOLLET
+    int EPOLL_CTL_ADD, EPOLL_CTL_DEL
+
+cdef extern from "<sys/timerfd.h>" nogil:
+    struct itimerspec:
+        timespec it_interval, it_value
+    int timerfd_create(int, int)
+    int timerfd_settime(int, int, const itimerspec *, itimerspec *)
+    int TFD_CLOEXEC
 
 cdef extern from "<sys/prctl.h>" nogil:
     int prctl(int, ...)
@@ -74,6 +87,8 @@ cdef enum:
     NOTICE = 20_000_000     # nanoseconds between two notices that there is something to take
     LONGEST = 50            # milliseconds in which a bell may stay silent
     EVENTS = 64
+    BELLS = 1024            # descriptors of bells that are judged
+    TRIED = 64              # times that a bell rings until it is judged
     SLICE = 100_000         # nanoseconds, the least there is
 
 RECORD_SIZE = PV_TRACE_RECORD
@@ -124,24 +139,32 @@ cdef void be_prompt(bint realtime) noexcept nogil:
         syscall(SYS_sched_setattr, 0, &short, 0)
 
 
+cdef struct bell:
+    uint16_t rung, right
+
+
 cdef class Sampler:
     """Follows queues. `run` does it until `stop` or the end of their memory; another thread takes.
 
     `queues` are pairs of a Queue and whether its requests are recorded. Times are nanoseconds,
     `share` millionths of a processor, `notice` an eventfd that is written to when there is
-    something to take, `bells` an epoll that wakes it when nothing moves (or -1).
+    something to take, `bells` an epoll that wakes it (or -1): then it looks by itself each `tick`
+    while something moves, else each `interval`. Where it only counts, bells wake it when nothing
+    moves.
     """
 
     cdef pv_trace raw
     cdef pv_pace pace
     cdef list owners, memories
-    cdef int notice, bells
+    cdef int notice, bells, timer
+    cdef uint64_t tick, made
+    cdef bell judged[BELLS]
     cdef volatile bint stopping
-    cdef bint realtime
+    cdef bint realtime, counting
     cdef readonly uint64_t started, ended, looks, longest, spent
 
-    def __cinit__(self, queues, uint32_t snap, uint64_t room, uint64_t interval, uint64_t idle,
-                  uint64_t quiet, uint64_t settle, uint32_t share, bint realtime,
+    def __cinit__(self, queues, uint32_t snap, uint64_t room, uint64_t interval, uint64_t tick,
+                  uint64_t idle, uint64_t quiet, uint64_t settle, uint32_t share, bint realtime,
                   int notice, int bells):
         cdef Queue queue
         cdef size_t i, size
@@ -149,7 +172,9 @@ cdef class Sampler:
         memset(&self.pace, 0, sizeof(self.pace))
         self.owners, self.memories = [], []
         self.notice, self.bells, self.stopping = notice, bells, False
-        self.realtime = realtime
+        self.realtime, self.tick, self.timer, self.made = realtime, tick, -1, 0
+        memset(self.judged, 0, sizeof(self.judged))
+        self.counting = not any(recorded for _, recorded in queues)
         self.pace.interval, self.pace.idle = interval, idle
         self.pace.quiet, self.pace.share = quiet, share
         self.raw.count, self.raw.snap, self.raw.settle = len(queues), snap, settle
@@ -204,12 +229,42 @@ cdef class Sampler:
         finally:
             self.release()
 
+    cdef void set_timer(self, uint64_t period) noexcept nogil:
+        """Ring each `period` nanoseconds; 0: not at all. A timer of its own costs less than many."""
+        cdef itimerspec each
+        each.it_interval.tv_sec = each.it_value.tv_sec = period // 1_000_000_000
+        each.it_interval.tv_nsec = each.it_value.tv_nsec = period % 1_000_000_000
+        timerfd_settime(self.timer, 0, &each, NULL)
+
+    cdef void judge(self, int fd) noexcept nogil:
+        """A bell that seldom rings for a request is none: each ring of it costs the guest time."""
+        cdef uint64_t made = 0
+        cdef epoll_event unused
+        cdef size_t i
+        for i in range(self.raw.count):
+            made += self.raw.queues[i].counts.made
+        if 0 <= fd < BELLS and fd != self.timer:
+            self.judged[fd].rung += 1
+            self.judged[fd].right += made != self.made
+            if self.judged[fd].rung == TRIED:
+                if self.judged[fd].right < TRIED // 4:
+                    epoll_ctl(self.bells, EPOLL_CTL_DEL, fd, &unused)
+                self.judged[fd].rung = self.judged[fd].right = 0
+        self.made = made
+
     cdef void loop(self) noexcept nogil:
         cdef uint64_t now, last, told = 0, cpu, sleep, waiting, one = 1
         cdef epoll_event events[EVENTS]
+        cdef epoll_event ticks
         cdef timespec pause
+        cdef bint ticking = False, moving
+        cdef int rung = 0
         cdef size_t moved, i
         be_prompt(self.realtime)
+        if self.bells >= 0:
+            self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC)
+            ticks.events, ticks.data.fd = EPOLLIN | EPOLLET, self.timer
+            epoll_ctl(self.bells, EPOLL_CTL_ADD, self.timer, &ticks)
         self.started = self.pace.moved = last = clock(CLOCK_MONOTONIC)
         for i in range(self.raw.count):
             pv_trace_begin(&self.raw, i, self.started)
@@ -221,22 +276,32 @@ cdef class Sampler:
             if now - last > self.longest:
                 self.longest = now - last
             last = now
+            if rung == 1:
+                self.judge(events[0].data.fd)
             waiting = pv_trace_waiting(&self.raw)
             if waiting and now - told > NOTICE:
                 write(self.notice, &one, 8)
                 told = now
             cpu = clock(CLOCK_THREAD_CPUTIME_ID) if self.looks % MEASURED == 0 else 0
             sleep = pv_pace_next(&self.pace, now, cpu, moved > 0)
-            if self.bells >= 0 and now - self.pace.moved > self.pace.quiet:
-                epoll_wait(self.bells, events, EVENTS, LONGEST)
-                last = clock(CLOCK_MONOTONIC)
-            else:
-                pause.tv_sec, pause.tv_nsec = 0, sleep
+            moving = now - self.pace.moved <= self.pace.quiet
+            rung = 0
+            if self.bells < 0 or moving and (self.counting or sleep > self.pace.interval):
+                pause.tv_sec, pause.tv_nsec = sleep // 1_000_000_000, sleep % 1_000_000_000
                 nanosleep(&pause, NULL)
+                continue
+            if moving != ticking:
+                self.set_timer(self.tick if moving else 0)
+                ticking = moving
+            rung = epoll_wait(self.bells, events, EVENTS, LONGEST)
+            if not moving:
+                last = clock(CLOCK_MONOTONIC)
         self.ended = clock(CLOCK_MONOTONIC)
         pv_trace_step(&self.raw, self.ended)
         pv_trace_end(&self.raw, self.ended)
         self.spent = clock(CLOCK_THREAD_CPUTIME_ID)
+        if self.timer >= 0:
+            close(self.timer)
         write(self.notice, &one, 8)
 
     def stop(self):

@@ -147,18 +147,20 @@ class RunningVM:
         snap: int = SNAP,
         buffer: int = BUFFER,
         keep: bool = True,
-        realtime: bool = False,
+        realtime: bool = True,
         callback: Callback | None = None,
     ) -> Tracer:
         """Follow every request to `devices` (by id; else to all), from now on, from outside.
 
-        Queues are looked at each `interval` seconds while something moves, as long as that takes
-        no more than `budget` (a share of one processor); a guest that does nothing is not looked
-        at. Of each request `snap` first bytes are kept of what the device reads and of what it
+        Queues are looked at when the guest kicks a device, and each `interval` seconds while
+        something moves, as long as that takes no more than `budget` (a share of one processor); a
+        guest that does nothing is not looked at. So the end of a request is seen at the next kick,
+        or up to `interval` late: a shorter one tells latencies better, and costs the guest more.
+        Of each request `snap` first bytes are kept of what the device reads and of what it
         writes. `buffer` is how many bytes of records may wait to be taken; `keep` keeps those that
         were iterated over for `Tracer.stop`, in memory without a limit. `callback` gets each
         request on a thread of its own. `realtime` looks with a real-time priority, where the host
-        allows it: then little is missed on a busy host, but the guest may get slower.
+        allows it: else requests are missed on a busy host, and the guest gets slower.
 
         It ends with the guest, and when the guest is reset: queues are elsewhere then.
         """

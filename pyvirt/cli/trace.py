@@ -30,8 +30,8 @@ if TYPE_CHECKING:
               help="Look at the queues so often while something moves.")  # fmt: skip
 @click.option("--budget", type=float, metavar="SHARE",
               help="Take at most this share of one processor.")  # fmt: skip
-@click.option("--realtime", is_flag=True,
-              help="Miss little on a busy host; GUEST may get slower.")  # fmt: skip
+@click.option("--realtime/--no-realtime", default=True, show_default=True,
+              help="Look with a real-time priority, where that is allowed.")  # fmt: skip
 @json_option
 def command(
     output: Output,

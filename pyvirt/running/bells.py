@@ -2,7 +2,7 @@
 
 A driver that wants a queue looked at writes to a register, and whoever serves the queue is told
 through an eventfd. A copy of it in an epoll wakes us too, so nobody polls a guest that does
-nothing. Which of QEMU's eventfds are kicks is not told; the others only wake in vain.
+nothing. Which of QEMU's eventfds are kicks is not told: a tracer learns it from what it sees.
 """
 
 from __future__ import annotations

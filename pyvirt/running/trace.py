@@ -25,8 +25,12 @@ from pyvirt.virtio.requests import Request
 from pyvirt.virtio.ring import Ring
 from pyvirt.virtio.trace import Trace
 
-#: Seconds between looks while something moves. A guest under TCG takes longer for a request.
-INTERVAL = 60e-6
+#: Seconds between looks while something moves, beyond those that the guest's kicks cause.
+INTERVAL = 500e-6
+
+#: Seconds between looks where no bell wakes the tracer. A guest under TCG takes longer for a
+#: request. It is also the least that the budget can demand between two looks.
+POLL = 60e-6
 
 #: Seconds between looks when nothing moves, where no bell wakes the tracer.
 IDLE = 200e-6
@@ -61,7 +65,7 @@ class Terms:
     snap: int = SNAP
     buffer: int = BUFFER
     keep: bool = True
-    realtime: bool = False
+    realtime: bool = True
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.interval <= 1:
@@ -330,9 +334,9 @@ def _sampler(
     def ns(seconds: float) -> int:
         return round(seconds * 1e9)
 
-    idle = max(IDLE, terms.interval)
+    poll = min(POLL, terms.interval) if recorded else terms.interval
     return Sampler(
-        [(ring.door, recorded) for ring in rings], terms.snap, terms.buffer, ns(terms.interval),
-        ns(idle), ns(QUIET), ns(SETTLE), round(terms.budget * 1e6), terms.realtime,
-        notice, bells.fileno(),
+        [(ring.door, recorded) for ring in rings], terms.snap, terms.buffer, ns(poll),
+        ns(terms.interval), ns(IDLE), ns(QUIET), ns(SETTLE), round(terms.budget * 1e6),
+        terms.realtime, notice, bells.fileno(),
     )  # fmt: skip
