@@ -8,7 +8,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport (CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, nanosleep,
                          timespec)
-from posix.unistd cimport close, write
+from posix.unistd cimport close, read, write
 
 from pyvirt._native.vring cimport Memory, Queue, pv_desc, pv_queue
 
@@ -28,7 +28,7 @@ cdef extern from "<sys/timerfd.h>" nogil:
         timespec it_interval, it_value
     int timerfd_create(int, int)
     int timerfd_settime(int, int, const itimerspec *, itimerspec *)
-    int TFD_CLOEXEC
+    int TFD_CLOEXEC, TFD_NONBLOCK
 
 cdef extern from "<sys/prctl.h>" nogil:
     int prctl(int, ...)
@@ -253,7 +253,7 @@ cdef class Sampler:
         self.made = made
 
     cdef void loop(self) noexcept nogil:
-        cdef uint64_t now, last, told = 0, cpu, sleep, waiting, one = 1
+        cdef uint64_t now, last, told = 0, cpu, sleep, waiting, one = 1, expired
         cdef epoll_event events[EVENTS]
         cdef epoll_event ticks
         cdef timespec pause
@@ -262,7 +262,7 @@ cdef class Sampler:
         cdef size_t moved, i
         be_prompt(self.realtime)
         if self.bells >= 0:
-            self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC)
+            self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)
             ticks.events, ticks.data.fd = EPOLLIN | EPOLLET, self.timer
             epoll_ctl(self.bells, EPOLL_CTL_ADD, self.timer, &ticks)
         self.started = self.pace.moved = last = clock(CLOCK_MONOTONIC)
@@ -294,6 +294,9 @@ cdef class Sampler:
                 self.set_timer(self.tick if moving else 0)
                 ticking = moving
             rung = epoll_wait(self.bells, events, EVENTS, LONGEST)
+            for i in range(max(0, rung)):
+                if events[i].data.fd == self.timer:  # it rings again only when it has been read
+                    read(self.timer, &expired, 8)
             if not moving:
                 last = clock(CLOCK_MONOTONIC)
         self.ended = clock(CLOCK_MONOTONIC)

@@ -26,7 +26,7 @@ from pyvirt.virtio.ring import Ring
 from pyvirt.virtio.trace import Trace
 
 #: Seconds between looks while something moves, beyond those that the guest's kicks cause.
-INTERVAL = 500e-6
+INTERVAL = 1e-3
 
 #: Seconds between looks where no bell wakes the tracer. A guest under TCG takes longer for a
 #: request. It is also the least that the budget can demand between two looks.
@@ -39,7 +39,7 @@ IDLE = 200e-6
 QUIET = 0.02
 
 #: Share of one processor that looking may take.
-BUDGET = 0.2
+BUDGET = 0.5
 
 #: First bytes that are kept of each part of a request: headers, and short frames whole.
 SNAP = 128
