@@ -140,7 +140,7 @@ cdef void be_prompt(bint realtime) noexcept nogil:
 
 
 cdef struct bell:
-    uint16_t rung, right
+    uint16_t rung, right, good
 
 
 cdef class Sampler:
@@ -236,6 +236,14 @@ cdef class Sampler:
         each.it_interval.tv_nsec = each.it_value.tv_nsec = period % 1_000_000_000
         timerfd_settime(self.timer, 0, &each, NULL)
 
+    cdef bint better(self, int fd) noexcept nogil:
+        """Whether another bell rings for requests: the best that there is must stay."""
+        cdef int other
+        for other in range(BELLS):
+            if other != fd and self.judged[other].good >= TRIED // 2:
+                return True
+        return False
+
     cdef void judge(self, int fd) noexcept nogil:
         """A bell that seldom rings for a request is none: each ring of it costs the guest time."""
         cdef uint64_t made = 0
@@ -247,8 +255,10 @@ cdef class Sampler:
             self.judged[fd].rung += 1
             self.judged[fd].right += made != self.made
             if self.judged[fd].rung == TRIED:
-                if self.judged[fd].right < TRIED // 4:
+                self.judged[fd].good = self.judged[fd].right
+                if self.judged[fd].good < TRIED // 4 and self.better(fd):
                     epoll_ctl(self.bells, EPOLL_CTL_DEL, fd, &unused)
+                    self.judged[fd].good = 0
                 self.judged[fd].rung = self.judged[fd].right = 0
         self.made = made
 
