@@ -28,7 +28,7 @@ from benchmarks.pairs import Pairs, Row, Timed, above, alternate, below, table, 
 from pyvirt import aio
 from pyvirt.qmp.flow import Command
 from pyvirt.qmp.schema import Schema
-from pyvirt.running.monitor import Monitor
+from pyvirt.running.wire.monitor import Monitor
 
 PEERS = Path(__file__).with_name("peers")
 STATUS = '{"execute":"query-status"}'

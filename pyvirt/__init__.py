@@ -61,13 +61,13 @@ if TYPE_CHECKING:
     from pyvirt.nic import Nic as Nic
     from pyvirt.nic import Tap as Tap
     from pyvirt.nic import User as User
-    from pyvirt.running.findable import findable as findable
+    from pyvirt.running.host.probe import probe as probe
     from pyvirt.running.kept import Kept as Kept
     from pyvirt.running.lxc.container import RunningContainer as RunningContainer
     from pyvirt.running.lxc.store import Store as Store
-    from pyvirt.running.monitor import Monitor as Monitor
-    from pyvirt.running.probe import probe as probe
+    from pyvirt.running.rings.findable import findable as findable
     from pyvirt.running.vm import RunningVM as RunningVM
+    from pyvirt.running.wire.monitor import Monitor as Monitor
     from pyvirt.virtio import Ring as Ring
     from pyvirt.virtio import RingBuilder as RingBuilder
     from pyvirt.virtio import Trace as Trace
@@ -92,9 +92,9 @@ _HOMES = {
     "running.kept": "Kept",
     "running.lxc.container": "RunningContainer",
     "running.lxc.store": "Store",
-    "running.monitor": "Monitor",
-    "running.probe": "probe",
-    "running.findable": "findable",
+    "running.wire.monitor": "Monitor",
+    "running.host.probe": "probe",
+    "running.rings.findable": "findable",
     "running.vm": "RunningVM",
     "virtio": "Ring RingBuilder Trace",
     "vm": "VM",

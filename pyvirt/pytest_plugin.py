@@ -84,7 +84,7 @@ def _console(running: Any) -> str:
 
 def no_kvm() -> str | None:
     """Why KVM runs no guests here, or None when it does."""
-    from pyvirt.running.accel import prove
+    from pyvirt.running.host.accel import prove
 
     found = prove()
     return None if found.name == "kvm" else f"needs KVM: {found.reason}"

@@ -26,8 +26,8 @@ TRY = """
 import pkgutil, pyvirt, subprocess
 from importlib import import_module
 from pyvirt._native import program
-from pyvirt.running.keeper import temporary_directory
-from pyvirt.running.process import spawn
+from pyvirt.running.children.keeper import temporary_directory
+from pyvirt.running.children.process import spawn
 
 for module in pkgutil.walk_packages(pyvirt.__path__, "pyvirt."):
     if not module.name.endswith("__main__"):

@@ -15,7 +15,7 @@ from support.qemu import needs_qemu
 
 from pyvirt import VM, RunningVM, pytest_plugin
 from pyvirt.errors import UnsupportedError
-from pyvirt.running.accel import Accelerator
+from pyvirt.running.host.accel import Accelerator
 from pyvirt.running.shared import SharedGuest
 
 ROOT = Path(__file__).parents[1]
@@ -91,9 +91,9 @@ def test_a_failed_test_shows_the_console_and_a_wrong_call_says_so(tmp_path: Path
 
 def test_markers_skip_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Accelerator("tcg", "/dev/kvm is not there")
-    monkeypatch.setattr("pyvirt.running.accel.prove", lambda: found)
+    monkeypatch.setattr("pyvirt.running.host.accel.prove", lambda: found)
     assert pytest_plugin.no_kvm() == "needs KVM: /dev/kvm is not there"
-    monkeypatch.setattr("pyvirt.running.accel.prove", lambda: Accelerator("kvm", "proved"))
+    monkeypatch.setattr("pyvirt.running.host.accel.prove", lambda: Accelerator("kvm", "proved"))
     assert pytest_plugin.no_kvm() is None
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert pytest_plugin.no_root() == "needs root"

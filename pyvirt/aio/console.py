@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyvirt.aio.monitor import result
 from pyvirt.running import console
-from pyvirt.running.waits import aside
+from pyvirt.running.waiting.waits import aside
 
 
 class Console:

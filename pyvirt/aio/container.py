@@ -26,7 +26,7 @@ from pyvirt.running.lxc.acts import Acts
 from pyvirt.running.lxc.exit import ContainerExit
 from pyvirt.running.lxc.store import Store
 from pyvirt.running.vm import result_of
-from pyvirt.running.waits import aside
+from pyvirt.running.waiting.waits import aside
 
 if TYPE_CHECKING:
     from pyvirt.running.rootfs.watch import Progress

@@ -21,7 +21,7 @@ from pyvirt.running.kept.record import Snapshot, Tree
 from pyvirt.running.lxc.exit import ContainerExit
 from pyvirt.running.lxc.store import Store
 from pyvirt.running.rootfs.watch import Cancel, Progress
-from pyvirt.running.waits import aside
+from pyvirt.running.waiting.waits import aside
 
 T = TypeVar("T")
 

@@ -27,11 +27,11 @@ from pyvirt.qmp.flow import Flow, Step
 from pyvirt.qmp.jobs import Progress, Seen, Work
 from pyvirt.qmp.protocol import LIMIT, Greeting
 from pyvirt.qmp.schema import Schema
-from pyvirt.running import events, monitor
-from pyvirt.running.address import Address, dial
-from pyvirt.running.drive import Waits
-from pyvirt.running.events import Match
-from pyvirt.running.monitor import PATIENCE
+from pyvirt.running.waiting.drive import Waits
+from pyvirt.running.wire import events, monitor
+from pyvirt.running.wire.address import Address, dial
+from pyvirt.running.wire.events import Match
+from pyvirt.running.wire.monitor import PATIENCE
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ async def run(waits: Waits[T]) -> T:
 
 
 class Events:
-    """`pyvirt.running.events.Events` for ``async for`` and ``await``."""
+    """`pyvirt.running.wire.events.Events` for ``async for`` and ``await``."""
 
     def __init__(self, queue: events.Events) -> None:
         self._queue = queue
@@ -181,7 +181,7 @@ class Commands(commands.Commands[Awaitable[Any]]):
 
 
 class Monitor:
-    """`pyvirt.running.monitor.Monitor`, awaited. It may be used from several event loops."""
+    """`pyvirt.running.wire.monitor.Monitor`, awaited. It may be used from several event loops."""
 
     def __init__(
         self,
@@ -351,7 +351,7 @@ class Monitor:
 
 
 class Job:
-    """`pyvirt.running.job.Job`, awaited: ``await job`` waits until it has ended."""
+    """`pyvirt.running.wire.job.Job`, awaited: ``await job`` waits until it has ended."""
 
     def __init__(self, monitor: Monitor, work: Work) -> None:
         self.monitor, self.work = monitor, work

@@ -8,16 +8,16 @@ from types import TracebackType
 from typing import Self
 
 from pyvirt.aio.monitor import _arrive, result
-from pyvirt.running import trace as blocking
-from pyvirt.running.trace import Counts, Effort, Terms
-from pyvirt.running.waits import aside
+from pyvirt.running.rings import trace as blocking
+from pyvirt.running.rings.trace import Counts, Effort, Terms
+from pyvirt.running.waiting.waits import aside
 from pyvirt.virtio.records import Lost, TracedQueue
 from pyvirt.virtio.requests import Request
 from pyvirt.virtio.trace import Trace
 
 
 class Tracer:
-    """`pyvirt.running.trace.Tracer`, awaited: ``async for request in tracer``."""
+    """`pyvirt.running.rings.trace.Tracer`, awaited: ``async for request in tracer``."""
 
     def __init__(self, tracer: blocking.Tracer) -> None:
         self._tracer = tracer

@@ -21,16 +21,16 @@ from pyvirt.flows.steps import Act
 from pyvirt.guest.carrier import Command
 from pyvirt.qemu.capabilities import Capabilities
 from pyvirt.running import vm as blocking
-from pyvirt.running.accel import Accelerator
 from pyvirt.running.acts import Acts
 from pyvirt.running.acts.base import BOOT
-from pyvirt.running.events import Match
 from pyvirt.running.exit import VMExit
 from pyvirt.running.guest.apt import Progress
-from pyvirt.running.monitor import PATIENCE
-from pyvirt.running.trace import BUDGET, BUFFER, INTERVAL, SNAP, Callback
+from pyvirt.running.host.accel import Accelerator
+from pyvirt.running.rings.trace import BUDGET, BUFFER, INTERVAL, SNAP, Callback
 from pyvirt.running.vm import result_of
-from pyvirt.running.waits import aside
+from pyvirt.running.waiting.waits import aside
+from pyvirt.running.wire.events import Match
+from pyvirt.running.wire.monitor import PATIENCE
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.vm import VM
 

@@ -19,9 +19,9 @@ from pyvirt.bench.net import NetPoint
 from pyvirt.bench.place import Place
 from pyvirt.errors import StartError, TimedOut
 from pyvirt.nic import Backend, Nic, Passt, Stream, Tap, Unix, User
+from pyvirt.running.children.keeper import temporary_directory
+from pyvirt.running.children.process import Process, spawn
 from pyvirt.running.guest.apt import Progress
-from pyvirt.running.keeper import temporary_directory
-from pyvirt.running.process import Process, spawn
 
 #: Seconds that a server gets until it listens.
 PATIENCE = 20.0

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import attrs
@@ -23,8 +22,8 @@ from pyvirt.guest import Guest
 from pyvirt.machine import Actions
 from pyvirt.nic import Nic
 from pyvirt.qemu.render import argv
+from pyvirt.running.children.keeper import temporary_directory
 from pyvirt.running.guest.apt import Progress
-from pyvirt.running.keeper import temporary_directory
 from pyvirt.running.vm import RunningVM
 from pyvirt.vm import VM
 
@@ -297,12 +296,7 @@ class BenchGuest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

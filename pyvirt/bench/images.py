@@ -7,13 +7,12 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pyvirt.bench.disk import DiskPoint
 from pyvirt.fields import sized
 from pyvirt.running import tools
-from pyvirt.running.keeper import TemporaryDirectory, temporary_directory
+from pyvirt.running.children.keeper import TemporaryDirectory, temporary_directory
 
 #: Where files are in memory.
 MEMORY = Path("/dev/shm")
@@ -74,12 +73,7 @@ class Images:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ import sys
 
 from pyvirt.errors import PyvirtError
 from pyvirt.qemu.need import TapFds
-from pyvirt.running.tap import open_tap, tap_name
+from pyvirt.running.host.tap import open_tap, tap_name
 
 #: The host's address on each tap, and the length of its network's prefix.
 HOST, GUEST, PEER, PREFIX = "10.77.0.1", "10.77.0.2", "10.77.0.3", 24

@@ -6,11 +6,10 @@ import os
 import shutil
 import socket
 import sys
-from types import TracebackType
 from typing import Self
 
 from pyvirt.errors import ClosedError, UnsupportedError
-from pyvirt.running.process import Process, spawn
+from pyvirt.running.children.process import Process, spawn
 
 #: Seconds that a namespace gets to make a tap.
 PATIENCE = 30.0
@@ -68,12 +67,7 @@ class Namespace:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

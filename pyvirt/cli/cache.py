@@ -50,7 +50,7 @@ def command() -> None:
 @json_option
 def list_(output: Output) -> None:
     """List what there is, with sizes and the time of the last use."""
-    from pyvirt.running.cache import cache_directory
+    from pyvirt.running.host.cache import cache_directory
 
     root = cache_directory()
     found = sorted(entries(root), key=lambda entry: (entry.kind, -entry.used))
@@ -76,8 +76,8 @@ def list_(output: Output) -> None:
 @json_option
 def remove(output: Output, unused_for: float | None) -> None:
     """Remove all of it, or what was not used for a while. Guests that run go on."""
-    from pyvirt.running.cache import cache_directory
     from pyvirt.running.guest.cache import Cache
+    from pyvirt.running.host.cache import cache_directory
 
     root = cache_directory()
     before = {entry.path: entry for entry in entries(root)}

@@ -43,7 +43,7 @@ def findings() -> Iterator[Finding]:
 
 def kvm() -> Iterator[Finding]:
     """Whether KVM runs guests, as a guest showed."""
-    from pyvirt.running.accel import prove
+    from pyvirt.running.host.accel import prove
 
     proved = prove()
     evidence = proved.evidence
@@ -70,7 +70,7 @@ def _kvm_fix(evidence: Evidence) -> str:
 def qemu() -> Iterator[Finding]:
     """The QEMU on the PATH, and the devices that pyvirt describes and it lacks."""
     from pyvirt.qemu.lacking import INSTEAD
-    from pyvirt.running.probe import probe
+    from pyvirt.running.host.probe import probe
 
     binary = "qemu-system-x86_64"
     path = shutil.which(binary)
@@ -93,7 +93,7 @@ def qemu() -> Iterator[Finding]:
 
 def tools() -> Iterator[Finding]:
     """Programs beside QEMU: which VMs want them, and the packages they are in."""
-    from pyvirt.running.companion import PLACES
+    from pyvirt.running.children.companion import PLACES
 
     for name, use, package in (
         ("qemu-img", "temporary disks", "qemu-utils"),
@@ -110,7 +110,7 @@ def tools() -> Iterator[Finding]:
 
 def firmware() -> Iterator[Finding]:
     """UEFI for guests."""
-    from pyvirt.running.firmware import descriptors
+    from pyvirt.running.host.firmware import descriptors
 
     found = list(descriptors())
     if not found:
@@ -159,7 +159,7 @@ def cache() -> Iterator[Finding]:
     """Where downloads and builds are kept, and how large that is."""
     from pyvirt.cli.cache import entries
     from pyvirt.cli.output import size
-    from pyvirt.running.cache import cache_directory
+    from pyvirt.running.host.cache import cache_directory
 
     root = cache_directory()
     used = sum(entry.size for entry in entries(root))

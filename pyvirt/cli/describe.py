@@ -39,7 +39,7 @@ def _devices(ctx: click.Context, _: click.Parameter, begun: str) -> list[Complet
     from pyvirt.errors import PyvirtError
     from pyvirt.files import kinds
     from pyvirt.qemu.part import Part
-    from pyvirt.running.probe import probe
+    from pyvirt.running.host.probe import probe
 
     names = kinds.names(Part)
     with suppress(PyvirtError, OSError):  # without a QEMU there is less to complete

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from pyvirt.errors import PyvirtError
-from pyvirt.running.findable import Known, known
+from pyvirt.running.rings.findable import Known, known
 
 if TYPE_CHECKING:
-    from pyvirt.running.attached import Attached
+    from pyvirt.running.rings.attached import Attached
 
 
 def attach(which: str) -> Attached:
     """The guest that is meant: the name of its VM, a pid, or the socket of its monitor."""
-    from pyvirt.running.attached import Attached
+    from pyvirt.running.rings.attached import Attached
 
     there = known()
     meant = [one for one in there if which in (one.name, str(one.pid))]
@@ -36,7 +36,7 @@ def attach(which: str) -> Attached:
 
 def everyone() -> list[Attached]:
     """All guests that can be found and answer."""
-    from pyvirt.running.attached import Attached
+    from pyvirt.running.rings.attached import Attached
 
     found = []
     for one in known():

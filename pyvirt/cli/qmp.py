@@ -11,7 +11,7 @@ import click
 from pyvirt.cli.output import Output, json_option
 
 if TYPE_CHECKING:
-    from pyvirt.running.monitor import Monitor
+    from pyvirt.running.wire.monitor import Monitor
 
 
 @click.command("qmp", context_settings={"ignore_unknown_options": True})
@@ -44,7 +44,7 @@ def command(output: Output, socket: str, words: tuple[str, ...], timeout: float)
 
 
 def _connected(socket: str, timeout: float) -> Monitor:
-    from pyvirt.running.monitor import Monitor
+    from pyvirt.running.wire.monitor import Monitor
 
     try:
         return Monitor.connect(address(socket), timeout=timeout, peer=f"QEMU at {socket}")

@@ -20,7 +20,7 @@ def command(output: Output, binary: str, target: str | None) -> None:
     BINARY is a QEMU, qemu-system-x86_64 by default. What it is asked once is remembered.
     """
     from pyvirt.qmp.stubs import stub
-    from pyvirt.running.probe import probe
+    from pyvirt.running.host.probe import probe
 
     capabilities = probe(binary)
     module = Path(target).stem if target is not None else "qemu_commands"

@@ -14,7 +14,7 @@ from attrs import frozen
 from pyvirt.cli.describe import vm_of, vm_options
 from pyvirt.cli.output import Output, json_option
 from pyvirt.cli.progress import Progress
-from pyvirt.running.findable import findable, listening
+from pyvirt.running.rings.findable import findable, listening
 
 if TYPE_CHECKING:
     from pyvirt.guest.process import Exit

@@ -22,7 +22,7 @@ from pyvirt.qmp.commands import documentation
 if TYPE_CHECKING:
     from pyvirt.qmp.event import Event
     from pyvirt.qmp.schema import Schema
-    from pyvirt.running.monitor import Monitor
+    from pyvirt.running.wire.monitor import Monitor
 
 #: Lines of history that are kept.
 HISTORY = 1000

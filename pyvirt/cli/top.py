@@ -14,8 +14,8 @@ import click
 from pyvirt.cli.output import Output, json_option, size, table
 
 if TYPE_CHECKING:
-    from pyvirt.running.attached import Attached
-    from pyvirt.running.trace import Counts, Tracer
+    from pyvirt.running.rings.attached import Attached
+    from pyvirt.running.rings.trace import Counts, Tracer
 
 _TITLES = ("GUEST", "DEVICE", "QUEUE", "DEPTH", "REQUESTS/S", "OUT/S", "IN/S", "MISSED")
 
@@ -55,7 +55,7 @@ def command(
 
 def _watch(guest: Attached) -> Tracer:
     """A tracer that only counts, and looks less often than one that describes."""
-    from pyvirt.running.trace import Terms
+    from pyvirt.running.rings.trace import Terms
 
     return guest.trace(terms=Terms(interval=0.001, budget=0.05, buffer=8192), recorded=False)
 

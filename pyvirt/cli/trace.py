@@ -12,7 +12,7 @@ import click
 from pyvirt.cli.output import Output, json_option
 
 if TYPE_CHECKING:
-    from pyvirt.running.trace import Tracer
+    from pyvirt.running.rings.trace import Tracer
     from pyvirt.virtio.trace import Trace
 
 
@@ -49,7 +49,7 @@ def command(
     and so does the end of the guest. What could not be seen is counted at the end.
     """
     from pyvirt.cli.guests import attach
-    from pyvirt.running.trace import Terms
+    from pyvirt.running.rings.trace import Terms
 
     given = {name: value for name, value in terms.items() if value is not None}
     if pcap is not None:

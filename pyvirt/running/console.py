@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from pyvirt.errors import ClosedError, own
-from pyvirt.running.holes import punch_hole
-from pyvirt.running.loop import loop
+from pyvirt.running.host.holes import punch_hole
+from pyvirt.running.waiting.loop import loop
 
 #: Seconds between two looks at the log while somebody waits for text.
 GLANCE = 0.01

@@ -20,17 +20,17 @@ from pyvirt.qemu.capabilities import Capabilities
 from pyvirt.qemu.composition import Placed
 from pyvirt.qemu.need import Need
 from pyvirt.qmp.event import Event
-from pyvirt.running.accel import Accelerator
+from pyvirt.running.children.keeper import temporary_directory
+from pyvirt.running.children.process import Exit, Process
 from pyvirt.running.console import Console, tidy
 from pyvirt.running.exit import VMExit, judge, panic, tail, telling
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.held import Held, acquire
-from pyvirt.running.keeper import temporary_directory
-from pyvirt.running.loop import loop
-from pyvirt.running.process import Exit, Process
+from pyvirt.running.host.accel import Accelerator
 from pyvirt.running.relay import Relay
-from pyvirt.running.talk import PowerEvents, VMMonitor
-from pyvirt.running.waits import aside, within
+from pyvirt.running.waiting.loop import loop
+from pyvirt.running.waiting.waits import aside, within
+from pyvirt.running.wire.talk import PowerEvents, VMMonitor
 from pyvirt.vm import VM
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import re
 
 from attrs import frozen
 
-from pyvirt.running.process import Exit
+from pyvirt.running.children.process import Exit
 
 #: Reasons in QEMU's own words (ShutdownCause), and two of ours for a QEMU that never said.
 CRASHED, KILLED = "crashed", "killed"

@@ -31,14 +31,14 @@ from pyvirt.qemu.need import (
     TemporaryPath,
     VhostFds,
 )
-from pyvirt.running import firmware
-from pyvirt.running.companion import start as start_companion
+from pyvirt.running.children.companion import start as start_companion
+from pyvirt.running.children.peer import start as start_peer
+from pyvirt.running.children.process import spawn
 from pyvirt.running.guest.apt import Progress
 from pyvirt.running.guest.build import build
-from pyvirt.running.hostpath import check
-from pyvirt.running.peer import start as start_peer
-from pyvirt.running.process import spawn
-from pyvirt.running.tap import open_tap, tap_name
+from pyvirt.running.host import firmware
+from pyvirt.running.host.hostpath import check
+from pyvirt.running.host.tap import open_tap, tap_name
 
 
 class Held:

@@ -13,13 +13,13 @@ from pyvirt.plan import MONITOR, Plan, plan
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.render import argv
 from pyvirt.qmp.flow import Command
-from pyvirt.running.accel import choose
 from pyvirt.running.agents import connect
+from pyvirt.running.children.process import spawn
 from pyvirt.running.engine import Engine
 from pyvirt.running.guest.apt import Progress
-from pyvirt.running.probe import probe
-from pyvirt.running.process import spawn
-from pyvirt.running.talk import VMMonitor
+from pyvirt.running.host.accel import choose
+from pyvirt.running.host.probe import probe
+from pyvirt.running.wire.talk import VMMonitor
 from pyvirt.vm import VM
 
 

@@ -7,23 +7,22 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import signature
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from pyvirt import html
 from pyvirt.flows.steps import Act
 from pyvirt.qemu.capabilities import Capabilities
 from pyvirt.qmp.commands import Commands
-from pyvirt.running.accel import Accelerator
 from pyvirt.running.acts import Acts
 from pyvirt.running.console import Console
 from pyvirt.running.engine import Engine
-from pyvirt.running.events import Events, Match
 from pyvirt.running.exit import VMExit
 from pyvirt.running.guest.apt import Progress
-from pyvirt.running.job import Job
-from pyvirt.running.monitor import PATIENCE
+from pyvirt.running.host.accel import Accelerator
 from pyvirt.running.start import start
+from pyvirt.running.wire.events import Events, Match
+from pyvirt.running.wire.job import Job
+from pyvirt.running.wire.monitor import PATIENCE
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.vm import VM
 
@@ -218,12 +217,7 @@ class RunningVM:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

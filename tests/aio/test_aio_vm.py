@@ -19,8 +19,8 @@ from pyvirt.aio import console, process, trace, vm
 from pyvirt.errors import ClosedError, StartError
 from pyvirt.guest import process as blocking_process
 from pyvirt.running import console as blocking_console
-from pyvirt.running import trace as blocking_trace
 from pyvirt.running.acts import Acts
+from pyvirt.running.rings import trace as blocking_trace
 
 pytestmark = [needs_qemu, pytest.mark.timeout(240)]
 

@@ -13,8 +13,8 @@ from pyvirt import OVMF, VM, Guest, Kernel, Nic, SpecError, UnsupportedError
 from pyvirt.guest import cmdline, cpio
 from pyvirt.guest.tree import Tree
 from pyvirt.machine.firmware import UefiFiles
-from pyvirt.running import firmware
 from pyvirt.running.guest.build import Built, build
+from pyvirt.running.host import firmware
 
 pytestmark = [needs_qemu, pytest.mark.timeout(240)]
 

@@ -14,7 +14,8 @@ from pyvirt import OVMF, VM, Disk, Firmware, RunningVM, UnsupportedError
 from pyvirt.devices import StdVga
 from pyvirt.disk.node import Node
 from pyvirt.machine.firmware import UefiFiles
-from pyvirt.running import firmware, ocr
+from pyvirt.running import ocr
+from pyvirt.running.host import firmware
 
 pytestmark = [needs_qemu, pytest.mark.timeout(240)]
 

@@ -12,8 +12,8 @@ from support.qemu import needs_qemu
 from pyvirt.cli.checks import Finding, _kvm_fix
 from pyvirt.cli.doctor import text
 from pyvirt.qemu.proof import Evidence
-from pyvirt.running.accel import prove
-from pyvirt.running.probe import probe
+from pyvirt.running.host.accel import prove
+from pyvirt.running.host.probe import probe
 
 
 @needs_qemu

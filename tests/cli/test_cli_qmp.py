@@ -23,7 +23,7 @@ from pyvirt.cli.qmp import address
 from pyvirt.cli.qmp_words import command, complete, parse, split
 from pyvirt.qmp.check import conform
 from pyvirt.qmp.schema import Schema
-from pyvirt.running.probe import probe
+from pyvirt.running.host.probe import probe
 
 pytestmark = [needs_qemu, pytest.mark.timeout(120)]
 

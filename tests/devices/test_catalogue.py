@@ -14,7 +14,7 @@ import pyvirt.devices
 from pyvirt.catalogue import Catalogue
 from pyvirt.device import Device
 from pyvirt.errors import SpecError, UnsupportedError
-from pyvirt.running.probe import probe
+from pyvirt.running.host.probe import probe
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,7 @@ def test_qemu_tells_the_words_of_its_enumerations(qemu):
 
 @needs_qemu
 def test_names_and_properties_complete():
-    probe = pytest.importorskip("pyvirt.running.probe")
+    probe = pytest.importorskip("pyvirt.running.host.probe")
     capabilities = probe.probe("qemu-system-x86_64")
     names = Device.names(capabilities)
     assert {"edu", "virtio-rng-pci", "virtio-blk", "usb-kbd"} <= set(names)

@@ -40,7 +40,7 @@ from pyvirt.errors import UnsupportedError
 from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import At
 from pyvirt.qemu.render import resolve
-from pyvirt.running.probe import probe
+from pyvirt.running.host.probe import probe
 
 pytestmark = needs_qemu
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import pyvirt
-from pyvirt.running.agent import NativeAgent
-from pyvirt.running.qga import QemuGuestAgent
+from pyvirt.running.agents.native import NativeAgent
+from pyvirt.running.agents.qga import QemuGuestAgent
 
 AGENT = Path(pyvirt.__file__).parent / "_native" / "bin" / "agent"
 

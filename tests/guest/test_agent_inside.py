@@ -12,7 +12,7 @@ from support.qemu import needs_qemu
 
 from pyvirt import VM, Disk, Guest, RunningVM
 from pyvirt.errors import ClosedError, GuestError
-from pyvirt.running.agent import NativeAgent
+from pyvirt.running.agents.native import NativeAgent
 
 pytestmark = [
     needs_qemu,

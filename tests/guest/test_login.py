@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyvirt.errors import GuestError, ProtocolError, RunTimedOut
 from pyvirt.guest import login
 from pyvirt.guest.login import Hear, Type
-from pyvirt.running.serial_shell import SerialShell
+from pyvirt.running.agents.serial_shell import SerialShell
 
 SOON = 60
 

@@ -18,7 +18,7 @@ from carrier_suite import SOON, wait_for
 from pyvirt.errors import ClosedError, GuestError, ProtocolError
 from pyvirt.guest import protocol
 from pyvirt.guest.protocol import PREAMBLE, Decoder, Fields, Kind, Tag
-from pyvirt.running.agent import NativeAgent
+from pyvirt.running.agents.native import NativeAgent
 
 
 @pytest.fixture(scope="module")

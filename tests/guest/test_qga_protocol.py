@@ -17,8 +17,8 @@ from pyvirt.errors import ClosedError, GuestError, ProtocolError, SpecError
 from pyvirt.guest import qga, qga_flows
 from pyvirt.guest.qga import Replies, Reply
 from pyvirt.qmp.flow import Command, Pause
-from pyvirt.running import qga as running_qga
-from pyvirt.running.qga import QemuGuestAgent
+from pyvirt.running.agents import qga as running_qga
+from pyvirt.running.agents.qga import QemuGuestAgent
 
 SOON = 60
 

@@ -15,7 +15,7 @@ from agents import native_carrier
 
 from pyvirt.errors import ClosedError
 from pyvirt.nic import Forward
-from pyvirt.running.agent import NativeAgent
+from pyvirt.running.agents.native import NativeAgent
 from pyvirt.running.relay import Relay, base, open_relay, udp
 
 LIMIT = 30.0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pyvirt.errors import ProtocolError, SpecError
 from pyvirt.guest import tar
-from pyvirt.running import trees
+from pyvirt.running.agents import trees
 
 
 def archive(*members, end=tar.END):

@@ -12,7 +12,7 @@ from pyvirt import VM
 from pyvirt.boot import Firmware
 from pyvirt.errors import CommandError, SpecError, UnsupportedError
 from pyvirt.nic import Hub, Nic, Rate, Tap, User
-from pyvirt.running.process import spawn
+from pyvirt.running.children.process import spawn
 
 pytestmark = [
     needs_qemu,

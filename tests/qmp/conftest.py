@@ -6,7 +6,7 @@ import pytest
 from qmp_peers import BINARY, qemu
 
 from pyvirt.qmp.schema import Schema
-from pyvirt.running.monitor import Monitor
+from pyvirt.running.wire.monitor import Monitor
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from qmp_peers import DONE, STOP, needs_qemu, negotiate, peer, qemu
 from pyvirt import aio
 from pyvirt.errors import ClosedError, TimedOut
 from pyvirt.qmp.flow import Command, OutOfTime, Until
-from pyvirt.running import events, job, monitor
+from pyvirt.running.wire import events, job, monitor
 
 
 def public(thing):

@@ -7,7 +7,7 @@ import pytest
 from pyvirt.errors import ClosedError, SpecError, TimedOut
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Until
-from pyvirt.running.events import PAST, PAST_NAMES, Events, Hub, Past
+from pyvirt.running.wire.events import PAST, PAST_NAMES, Events, Hub, Past
 
 
 def test_what_is_wanted_follows_the_listeners():

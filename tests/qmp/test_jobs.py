@@ -11,8 +11,8 @@ from pyvirt.errors import CommandError, JobError, TimedOut
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Until
 from pyvirt.qmp.jobs import BlockJob, Migration, Progress, migrate, start
-from pyvirt.running.job import Job
-from pyvirt.running.monitor import Monitor
+from pyvirt.running.wire.job import Job
+from pyvirt.running.wire.monitor import Monitor
 
 
 def play(flow, *answers):

@@ -20,8 +20,8 @@ from qmp_peers import DONE, GREETING, STOP, negotiate, obedient, peer
 from pyvirt.errors import ClosedError, CommandError, ProtocolError, TimedOut
 from pyvirt.qmp.flow import Command, OutOfTime, Pause, Until
 from pyvirt.qmp.protocol import AHEAD
-from pyvirt.running.loop import loop
-from pyvirt.running.monitor import Monitor
+from pyvirt.running.waiting.loop import loop
+from pyvirt.running.wire.monitor import Monitor
 
 
 def numbered(sock):

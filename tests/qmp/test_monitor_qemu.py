@@ -12,7 +12,7 @@ from qmp_peers import needs_qemu, qemu
 
 from pyvirt.errors import ClosedError, CommandError, SpecError, TimedOut, UnsupportedError
 from pyvirt.qmp.flow import Command, Until
-from pyvirt.running.monitor import Monitor
+from pyvirt.running.wire.monitor import Monitor
 
 pytestmark = needs_qemu
 

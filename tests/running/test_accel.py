@@ -11,8 +11,8 @@ import pytest
 from pyvirt._native import program
 from pyvirt.errors import SpecError, UnsupportedError
 from pyvirt.qemu.proof import Evidence, read_evidence
-from pyvirt.running import accel
-from pyvirt.running.accel import Accelerator, choose, prove, run_proof
+from pyvirt.running.host import accel
+from pyvirt.running.host.accel import Accelerator, choose, prove, run_proof
 
 PROOF = Path(__file__).parents[2] / "csrc/programs/kvmproof.c"
 EMULATED = Evidence("stalled", "long mode", 0, 12, True, 400, 0.25, 1000.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvirt.running.cache import cache_directory, replace
+from pyvirt.running.host.cache import cache_directory, replace
 
 
 @pytest.mark.parametrize(

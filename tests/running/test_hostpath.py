@@ -8,7 +8,7 @@ import pytest
 
 from pyvirt.errors import UnsupportedError
 from pyvirt.qemu.need import HostPath
-from pyvirt.running.hostpath import check
+from pyvirt.running.host.hostpath import check
 
 
 def test_what_is_there_is_supplied(tmp_path):

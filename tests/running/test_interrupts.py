@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pyvirt.running.interrupts import Uninterrupted
+from pyvirt.running.waiting.interrupts import Uninterrupted
 
 
 def test_an_interrupt_comes_at_the_end_of_the_section():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pyvirt._native import program
-from pyvirt.running.keeper import temporary_directory
+from pyvirt.running.children.keeper import temporary_directory
 
 LIMIT = 20.0
 
@@ -33,7 +33,7 @@ def owner(body: str) -> subprocess.Popen[str]:
     """Another Python, which has printed the path of its temporary directory `path`."""
     script = f"""
 import os, signal, sys, time
-from pyvirt.running.keeper import temporary_directory
+from pyvirt.running.children.keeper import temporary_directory
 directory = temporary_directory()
 path = directory.path
 print(path, flush=True)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.loop import loop
 
 
 @pytest.fixture

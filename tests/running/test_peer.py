@@ -19,7 +19,7 @@ from pyvirt.nic import Forward, Nic, Passt
 from pyvirt.nic.backend import Wire
 from pyvirt.qemu.need import Peer
 from pyvirt.qemu.part import At
-from pyvirt.running.peer import start as start_peer
+from pyvirt.running.children.peer import start as start_peer
 
 ADDRESS, GATEWAY = "192.0.2.77", "192.0.2.1"
 
@@ -80,7 +80,7 @@ def test_killing_its_owner_ends_it():
         "import socket, time\n"
         "from pyvirt.nic import Passt\n"
         "from pyvirt.nic.backend import Wire\n"
-        "from pyvirt.running.peer import start\n"
+        "from pyvirt.running.children.peer import start\n"
         "ours, theirs = socket.socketpair()\n"
         "process = start(next(Passt().options(Wire('n'))), theirs.fileno(), {})\n"
         "theirs.close(); print(process.pid, flush=True); time.sleep(60)"

@@ -13,8 +13,8 @@ from support.qemu import BINARY, Died, needs_qemu, start
 
 from pyvirt.errors import StartError, UnsupportedError
 from pyvirt.qemu.option import Option
-from pyvirt.running import probe as probing
-from pyvirt.running.probe import probe
+from pyvirt.running.host import probe as probing
+from pyvirt.running.host.probe import probe
 
 pytestmark = needs_qemu
 
@@ -120,7 +120,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
 
 
 def test_several_processes_at_once_agree(cache):
-    program = "from pyvirt.running.probe import probe; print(len(probe().to_bytes()))"
+    program = "from pyvirt.running.host.probe import probe; print(len(probe().to_bytes()))"
     words = [sys.executable, "-c", program]
     running = [
         subprocess.Popen(words, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])

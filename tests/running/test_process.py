@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pyvirt.errors import ClosedError, TimedOut
-from pyvirt.running.process import Exit, Process, spawn
-from pyvirt.running.usage import parse_usage
+from pyvirt.running.children.process import Exit, Process, spawn
+from pyvirt.running.host.usage import parse_usage
 
 LIMIT = 20.0
 
@@ -51,7 +51,8 @@ def gone(pid: int) -> bool:
 
 def parent(body: str, *argv: str) -> subprocess.Popen[str]:
     """Another Python that runs *body*, in which `spawn` is known."""
-    script = f"import os, signal, sys, time\nfrom pyvirt.running.process import spawn\n{body}"
+    names = "import os, signal, sys, time\nfrom pyvirt.running.children.process import spawn"
+    script = f"{names}\n{body}"
     return subprocess.Popen(
         [sys.executable, "-c", script, *argv], stdout=subprocess.PIPE, text=True
     )
@@ -250,7 +251,7 @@ def test_a_wait_has_its_limit() -> None:
 
 
 def test_waiting_on_the_io_thread_is_refused() -> None:
-    from pyvirt.running.loop import loop
+    from pyvirt.running.waiting.loop import loop
 
     refusals: list[RuntimeError] = []
     done = threading.Event()

@@ -22,7 +22,7 @@ from pyvirt.nic import Fd, Hub, Nic, Rate, Stream, Tap
 from pyvirt.nic.backend import Wire
 from pyvirt.qemu.need import GivenFds, Need, TapFds, VhostFds
 from pyvirt.qemu.part import At
-from pyvirt.running.tap import limit, open_tap, tap_name
+from pyvirt.running.host.tap import limit, open_tap, tap_name
 
 pytestmark = pytest.mark.skipif(shutil.which("ip") is None, reason="iproute2 is not installed")
 
@@ -131,7 +131,7 @@ def test_without_rights_it_says_what_they_are():
         pytest.skip("giving up rights needs root")
     code = (
         "import os\n"
-        "from pyvirt.running.tap import open_tap\n"
+        "from pyvirt.running.host.tap import open_tap\n"
         "from pyvirt.qemu.need import TapFds\n"
         "from pyvirt.errors import UnsupportedError\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -151,7 +151,7 @@ def test_without_rights_it_says_what_they_are():
 
 def test_killing_the_owner_takes_the_tap_away(net):
     code = (
-        "from pyvirt.running.tap import open_tap\n"
+        "from pyvirt.running.host.tap import open_tap\n"
         "from pyvirt.qemu.need import TapFds\n"
         "open_tap(TapFds('n', ifname='gone0')); print('ready', flush=True)\n"
         "import time; time.sleep(60)"

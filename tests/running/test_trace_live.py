@@ -21,8 +21,8 @@ from support.qemu import needs_qemu
 
 from pyvirt import VM, Device, Disk, Nic, RunningVM, SpecError, aio
 from pyvirt.guest import Guest
-from pyvirt.running.bells import Bells
-from pyvirt.running.trace import SNAP
+from pyvirt.running.rings.bells import Bells
+from pyvirt.running.rings.trace import SNAP
 from pyvirt.virtio.requests import NetFrame, Request
 from pyvirt.virtio.trace import Trace
 

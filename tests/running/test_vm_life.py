@@ -28,8 +28,8 @@ from pyvirt import (
     UnsupportedError,
 )
 from pyvirt.errors import ClosedError
-from pyvirt.running.accel import prove
-from pyvirt.running.loop import loop
+from pyvirt.running.host.accel import prove
+from pyvirt.running.waiting.loop import loop
 
 pytestmark = needs_qemu
 

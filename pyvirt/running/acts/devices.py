@@ -28,9 +28,9 @@ from pyvirt.qemu.option import Option
 from pyvirt.qemu.part import Part
 from pyvirt.qmp.flow import Command
 from pyvirt.running.acts.base import BOOT, PATIENCE, Base, needing
-from pyvirt.running.agent import NativeAgent
+from pyvirt.running.agents.native import NativeAgent
+from pyvirt.running.host.tap import limit
 from pyvirt.running.relay import open_relay
-from pyvirt.running.tap import limit
 
 
 class Devices(Base):

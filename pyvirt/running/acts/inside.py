@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyvirt.flows.steps import Act, outcome
 from pyvirt.running.acts.base import BOOT, PATIENCE, Base
 from pyvirt.running.acts.commands import Commands
-from pyvirt.running.serial_shell import SerialShell
+from pyvirt.running.agents.serial_shell import SerialShell
 
 
 class Inside(Commands, Base):

@@ -11,9 +11,9 @@ from pyvirt.qmp.check import conform
 from pyvirt.qmp.flow import Command
 from pyvirt.running import ocr
 from pyvirt.running.acts.base import Base, needing
+from pyvirt.running.host.usage import Usage
 from pyvirt.running.screen import Screenshot
-from pyvirt.running.usage import Usage
-from pyvirt.running.waits import aside
+from pyvirt.running.waiting.waits import aside
 from pyvirt.screen.picture import picture
 from pyvirt.screen.text import Reading, read
 

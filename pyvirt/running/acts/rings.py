@@ -6,9 +6,9 @@ from pyvirt.flows import rings as flow
 from pyvirt.flows.steps import Act
 from pyvirt.running.acts.base import Base
 from pyvirt.running.engine import Engine
-from pyvirt.running.memory import LiveMemory
 from pyvirt.running.rings import rings
-from pyvirt.running.trace import BUDGET, BUFFER, INTERVAL, SNAP, Callback, Terms, Tracer
+from pyvirt.running.rings.memory import LiveMemory
+from pyvirt.running.rings.trace import BUDGET, BUFFER, INTERVAL, SNAP, Callback, Terms, Tracer
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.ring import Ring
 from pyvirt.virtio.rings import Rings as Found

@@ -26,8 +26,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from pyvirt.running.cache import cache_directory
 from pyvirt.running.guest.sources import Identity, identity
+from pyvirt.running.host.cache import cache_directory
 
 _DAY = 86400
 _ABANDONED = 60  # seconds after which what is being made, and locked by nobody, is left over

@@ -27,7 +27,7 @@ from pyvirt.rootfs import IdMap, Process
 from pyvirt.rootfs.archives import ENTRIES
 from pyvirt.rootfs.layer import Allowance, Entries, Owners
 from pyvirt.rootfs.packing import packed
-from pyvirt.running.keeper import forget, keep
+from pyvirt.running.children.keeper import forget, keep
 from pyvirt.running.kept.pack import tree_entries
 from pyvirt.running.rootfs.extract import Extraction, Rules
 from pyvirt.running.rootfs.images import tar_pieces

@@ -23,7 +23,7 @@ from pyvirt.running.lxc.engine import Engine
 from pyvirt.running.lxc.exit import ContainerExit
 from pyvirt.running.lxc.signals import number
 from pyvirt.running.lxc.stats import stats
-from pyvirt.running.waits import aside
+from pyvirt.running.waiting.waits import aside
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from pyvirt.files.read import build
 from pyvirt.files.write import table
 from pyvirt.lxc import cgroup
 from pyvirt.rootfs import IdMap
-from pyvirt.running.keeper import forget, keep
+from pyvirt.running.children.keeper import forget, keep
 from pyvirt.running.lxc import host
 from pyvirt.running.lxc.engine import LOCK, Engine
 from pyvirt.running.lxc.groups import Groups

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pyvirt.errors import ClosedError, own
 from pyvirt.running.console import FULL, Console
-from pyvirt.running.loop import loop
 from pyvirt.running.lxc.handle import Handle
+from pyvirt.running.waiting.loop import loop
 
 #: Bytes of what was said that are kept.
 KEPT = 16 << 20

@@ -18,13 +18,10 @@ from pyvirt.errors import ClosedError, ContainerError, StartError, TimedOut, own
 from pyvirt.flows.steps import Act, Ended, Within
 from pyvirt.lxc import log
 from pyvirt.qmp.flow import Pause
-from pyvirt.running.agent import NativeAgent
-from pyvirt.running.conduct import conduct
+from pyvirt.running.agents.native import NativeAgent
+from pyvirt.running.children.keeper import forget, keep, keep_group
 from pyvirt.running.console import tidy
-from pyvirt.running.drive import Waits, drive
 from pyvirt.running.exit import tail, telling
-from pyvirt.running.keeper import forget, keep, keep_group
-from pyvirt.running.loop import loop
 from pyvirt.running.lxc import entering
 from pyvirt.running.lxc.console import ContainerConsole
 from pyvirt.running.lxc.exit import ContainerExit, judge
@@ -32,7 +29,10 @@ from pyvirt.running.lxc.groups import Groups
 from pyvirt.running.lxc.handle import Handle
 from pyvirt.running.lxc.store import Store
 from pyvirt.running.lxc.watch import Watched
-from pyvirt.running.waits import aside, within
+from pyvirt.running.waiting.conduct import conduct
+from pyvirt.running.waiting.drive import Waits, drive
+from pyvirt.running.waiting.loop import loop
+from pyvirt.running.waiting.waits import aside, within
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from pyvirt._native import program
 from pyvirt.errors import UnsupportedError
-from pyvirt.running.loop import loop
 from pyvirt.running.lxc.handle import Handle
+from pyvirt.running.waiting.loop import loop
 
 #: The descriptors of a program in a container: the program itself, and one thing more.
 _PROGRAM, ALSO = 3, 4

@@ -7,7 +7,7 @@ import signal
 from attrs import frozen
 
 from pyvirt.lxc.log import Ending
-from pyvirt.running.process import signal_name
+from pyvirt.running.children.process import signal_name
 
 #: An end that was asked for, one of its own, and one by a signal from elsewhere.
 STOPPED, EXITED, KILLED = "stopped", "exited", "killed"

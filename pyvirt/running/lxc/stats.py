@@ -17,8 +17,8 @@ from pyvirt.container.stats import (
     table,
 )
 from pyvirt.guest.traffic import Traffic, traffic
+from pyvirt.running.host.usage import ticks
 from pyvirt.running.lxc.groups import Groups
-from pyvirt.running.usage import ticks
 
 
 def stats(groups: Groups, pid: int) -> Stats:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.loop import loop
 
 
 class Watched:

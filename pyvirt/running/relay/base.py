@@ -14,7 +14,7 @@ from attrs import evolve
 from pyvirt.guest.future import fail, settle
 from pyvirt.guest.session import Handler
 from pyvirt.nic import Forward
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.loop import loop
 
 #: Connections, or UDP peers, of one relay: a quarter of the streams that the agent has.
 MOST = 32

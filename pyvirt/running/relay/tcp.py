@@ -11,8 +11,8 @@ from contextlib import suppress
 from pyvirt.errors import PyvirtError
 from pyvirt.guest.session import Handler
 from pyvirt.nic import Forward
-from pyvirt.running.loop import loop
 from pyvirt.running.relay.base import CHUNK, MOST, Dial, Relay, Remote
+from pyvirt.running.waiting.loop import loop
 
 _RESET = struct.pack("ii", 1, 0)  # linger no time: the peer sees a reset, not an end
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pyvirt.errors import PyvirtError
 from pyvirt.guest.session import Handler
 from pyvirt.nic import Forward
-from pyvirt.running.loop import Timer, loop
 from pyvirt.running.relay.base import CHUNK, MOST, Dial, Relay, Remote
+from pyvirt.running.waiting.loop import Timer, loop
 
 #: Seconds without a datagram after which a UDP peer is forgotten, as netfilter does.
 IDLE = 60.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from pyvirt.errors import ToolError, UnsupportedError
 from pyvirt.rootfs import Debian
 from pyvirt.rootfs.mirrors import sources
-from pyvirt.running.process import spawn
+from pyvirt.running.children.process import spawn
 from pyvirt.running.rootfs.watch import Watch
 
 _LISTS = (Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d"))

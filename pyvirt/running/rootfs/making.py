@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyvirt.errors import DiskFullError, PyvirtError
-from pyvirt.running.keeper import forget, keep
+from pyvirt.running.children.keeper import forget, keep
 from pyvirt.running.rootfs.watch import Watch
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

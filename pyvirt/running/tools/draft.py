@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from pyvirt.running.keeper import forget, keep
+from pyvirt.running.children.keeper import forget, keep
 from pyvirt.running.tools.claim import Claim
 
 #: Longest part of the target's name in a draft's, in bytes: names end at 255.

@@ -24,7 +24,7 @@ from pyvirt.disk.local import File, HostDevice
 from pyvirt.disk.node import BlockNode
 from pyvirt.qemu_img import calls
 from pyvirt.qemu_img.options import Qcow2Options
-from pyvirt.running.keeper import forget, keep
+from pyvirt.running.children.keeper import forget, keep
 from pyvirt.running.tools.claim import Claim
 from pyvirt.running.tools.draft import beside, sync, sync_directory, unfinished
 from pyvirt.running.tools.writing import Work

@@ -16,7 +16,7 @@ from pyvirt.qemu_img.call import Call
 from pyvirt.qemu_img.calls import COPYING, Backing, Copying
 from pyvirt.qemu_img.options import CreateOptions, Qcow2Options
 from pyvirt.qemu_img.options import options as options_of
-from pyvirt.running.keeper import forget, keep
+from pyvirt.running.children.keeper import forget, keep
 from pyvirt.running.tools.chain import image_node
 from pyvirt.running.tools.described import Written, checked, info_of, written
 from pyvirt.running.tools.draft import Draft

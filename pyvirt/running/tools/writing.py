@@ -20,7 +20,7 @@ from pyvirt.guest.future import fail, settle
 from pyvirt.qemu.need import Need, TemporaryFile
 from pyvirt.qemu_img.answer import fraction, held, transient
 from pyvirt.qemu_img.call import PACKAGE, PROGRAM, Call
-from pyvirt.running.process import Process, spawn
+from pyvirt.running.children.process import Process, spawn
 from pyvirt.running.tools.claim import held_error
 
 T = TypeVar("T")

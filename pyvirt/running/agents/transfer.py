@@ -15,7 +15,7 @@ from pyvirt.guest.carrier import Progress
 from pyvirt.guest.process import CHUNK, GuestProcess
 from pyvirt.guest.protocol import Fields, Tag
 from pyvirt.guest.session import failure
-from pyvirt.running import trees
+from pyvirt.running.agents import trees
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from pyvirt.guest.carrier import Carrier
 def connect(agent: str, sock: socket.socket, explain: Callable[[], str]) -> Carrier:
     """Speak with `agent` ("pyvirt" or "qga") on `sock`; it may begin to answer at any time."""
     if agent == "qga":
-        from pyvirt.running.qga import QemuGuestAgent
+        from pyvirt.running.agents.qga import QemuGuestAgent
 
         return QemuGuestAgent(sock, explain)
-    from pyvirt.running.agent import NativeAgent
+    from pyvirt.running.agents.native import NativeAgent
 
     return NativeAgent(sock, explain)

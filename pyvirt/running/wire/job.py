@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pyvirt.qmp import jobs
 from pyvirt.qmp.jobs import BlockJob, Migration, Progress, Seen, Work
-from pyvirt.running.monitor import PATIENCE, Monitor
+from pyvirt.running.wire.monitor import PATIENCE, Monitor
 
 
 class Job:

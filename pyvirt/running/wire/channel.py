@@ -22,8 +22,8 @@ from typing import Protocol as Interface
 from pyvirt.errors import ClosedError, PyvirtError, own
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.protocol import Answer, Greeting, Protocol
-from pyvirt.running.interrupts import Uninterrupted
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.interrupts import Uninterrupted
+from pyvirt.running.waiting.loop import loop
 
 _LONGEST = 3_600_000  # milliseconds of one wait; poll takes no more than some weeks
 

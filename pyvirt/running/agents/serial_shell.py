@@ -22,10 +22,10 @@ from pyvirt.guest.login import LIMIT, Hear, Run, Talk, Type, login
 from pyvirt.guest.process import GuestProcess
 from pyvirt.guest.result import Result
 from pyvirt.guest.shell import PEER, Script, Scripts
-from pyvirt.running import transfer, trees
-from pyvirt.running.background import background
-from pyvirt.running.conduct import conduct
-from pyvirt.running.loop import loop
+from pyvirt.running.agents import transfer, trees
+from pyvirt.running.waiting.background import background
+from pyvirt.running.waiting.conduct import conduct
+from pyvirt.running.waiting.loop import loop
 
 T = TypeVar("T")
 

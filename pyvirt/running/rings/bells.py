@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Self
 
 from pyvirt._native.trace import duplicate
@@ -48,12 +47,7 @@ class Bells:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -14,8 +14,8 @@ from pyvirt.guest.future import fail, settle
 from pyvirt.guest.process import Exit
 from pyvirt.guest.result import Result, decoded
 from pyvirt.guest.session import Handler
-from pyvirt.running.background import background
-from pyvirt.running.loop import Timer, loop
+from pyvirt.running.waiting.background import background
+from pyvirt.running.waiting.loop import Timer, loop
 
 GRACE = 2.0
 """Seconds in which the guest must say that a command that was too late is gone."""

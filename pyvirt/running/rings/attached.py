@@ -9,18 +9,18 @@ import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from types import SimpleNamespace, TracebackType
+from types import SimpleNamespace
 from typing import Any, Self, cast
 
 from pyvirt.errors import UnsupportedError
 from pyvirt.flows import rings as flow
-from pyvirt.running.address import dial
 from pyvirt.running.engine import Engine
-from pyvirt.running.memory import LiveMemory
-from pyvirt.running.monitor import PATIENCE, Monitor
 from pyvirt.running.rings import rings
-from pyvirt.running.trace import Callback, Terms, Tracer
-from pyvirt.running.waits import aside
+from pyvirt.running.rings.memory import LiveMemory
+from pyvirt.running.rings.trace import Callback, Terms, Tracer
+from pyvirt.running.waiting.waits import aside
+from pyvirt.running.wire.address import dial
+from pyvirt.running.wire.monitor import PATIENCE, Monitor
 from pyvirt.virtio.memory import GuestMemory
 from pyvirt.virtio.rings import Rings
 
@@ -109,12 +109,7 @@ class Attached:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from pyvirt.errors import StartError
 from pyvirt.qemu.need import Peer
 from pyvirt.qemu.render import resolve
-from pyvirt.running.companion import PATIENCE, find
-from pyvirt.running.process import Process, spawn
+from pyvirt.running.children.companion import PATIENCE, find
+from pyvirt.running.children.process import Process, spawn
 
 
 def start(need: Peer, fd: int, supplied: Mapping[str, str]) -> Process:

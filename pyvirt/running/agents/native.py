@@ -22,11 +22,11 @@ from pyvirt.guest.process import Exit, GuestProcess
 from pyvirt.guest.protocol import Fields, Kind, Tag, Value
 from pyvirt.guest.result import Result
 from pyvirt.guest.session import Handler, Hello, Session, Stream, failure
-from pyvirt.running import transfer
-from pyvirt.running.background import background
-from pyvirt.running.collect import Collect
-from pyvirt.running.live import Live
-from pyvirt.running.loop import loop
+from pyvirt.running.agents import transfer
+from pyvirt.running.agents.collect import Collect
+from pyvirt.running.agents.live import Live
+from pyvirt.running.waiting.background import background
+from pyvirt.running.waiting.loop import loop
 
 _RECEIVE = 256 << 10
 _BUFFERS = 64  # in one sendmsg

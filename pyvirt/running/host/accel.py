@@ -14,8 +14,8 @@ from attrs import frozen
 from pyvirt._native import program
 from pyvirt.errors import SpecError, TimedOut, UnsupportedError
 from pyvirt.qemu.proof import Evidence, read_evidence
-from pyvirt.running.cache import cache_directory, replace
-from pyvirt.running.process import spawn
+from pyvirt.running.children.process import spawn
+from pyvirt.running.host.cache import cache_directory, replace
 
 DEVICE = Path("/dev/kvm")
 LIMIT = 0.9  # kvmproof stops itself after 0.6 s, unless the kernel does not let it.

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Self, TypeVar
 
 from pyvirt._native import program
-from pyvirt.running.forks import close_private, private_pipe
+from pyvirt.running.children.forks import close_private, private_pipe
 
 T = TypeVar("T")
 

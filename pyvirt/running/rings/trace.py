@@ -19,7 +19,7 @@ from attrs import frozen
 
 from pyvirt._native.trace import SNAP_MOST, Sampler, rebase
 from pyvirt.errors import SpecError
-from pyvirt.running.bells import Bells
+from pyvirt.running.rings.bells import Bells
 from pyvirt.virtio.records import Lost, TracedQueue
 from pyvirt.virtio.requests import Request
 from pyvirt.virtio.ring import Ring

@@ -19,11 +19,11 @@ from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Flow, Pause, Step, Until
 from pyvirt.qmp.protocol import AHEAD, AHEAD_OF_ANY, LIMIT, Greeting, Protocol, encode
 from pyvirt.qmp.schema import Schema
-from pyvirt.running.address import Address, dial
-from pyvirt.running.channel import Channel, Request, settle
-from pyvirt.running.drive import Waits, drive
-from pyvirt.running.events import Events, Hub, Match, Past
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.drive import Waits, drive
+from pyvirt.running.waiting.loop import loop
+from pyvirt.running.wire.address import Address, dial
+from pyvirt.running.wire.channel import Channel, Request, settle
+from pyvirt.running.wire.events import Events, Hub, Match, Past
 
 T = TypeVar("T")
 

@@ -11,15 +11,14 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Self
 
 from attrs import frozen
 
 from pyvirt.errors import ClosedError, TimedOut
-from pyvirt.running.launch import launch
-from pyvirt.running.loop import loop
-from pyvirt.running.usage import Usage, usage
+from pyvirt.running.children.launch import launch
+from pyvirt.running.host.usage import Usage, usage
+from pyvirt.running.waiting.loop import loop
 
 Word = str | os.PathLike[str]
 
@@ -174,12 +173,7 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

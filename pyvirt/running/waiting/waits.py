@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pyvirt.errors import TimedOut, own
 from pyvirt.flows.steps import Within
-from pyvirt.running.channel import settle
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.loop import loop
+from pyvirt.running.wire.channel import settle
 
 T = TypeVar("T")
 

@@ -6,13 +6,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from pyvirt.errors import ClosedError, PyvirtError, SpecError, TimedOut, own
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Until, matches
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.loop import loop
 
 Match = Mapping[str, Any] | Callable[[Event], bool] | None
 
@@ -255,12 +254,7 @@ class Events:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def offer(self, event: Event) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pyvirt.errors import PyvirtError
 from pyvirt.qmp.event import Event
 from pyvirt.qmp.flow import Command, Pause, Until
-from pyvirt.running.events import Past
-from pyvirt.running.monitor import Monitor
+from pyvirt.running.wire.events import Past
+from pyvirt.running.wire.monitor import Monitor
 
 if TYPE_CHECKING:
     from pyvirt.running.engine import Engine

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pyvirt.errors import TimedOut
@@ -16,10 +15,10 @@ from pyvirt.qmp.commands import Commands
 from pyvirt.qmp.flow import Flow
 from pyvirt.qmp.protocol import LIMIT
 from pyvirt.qmp.schema import Schema
-from pyvirt.running.address import Address, dial
-from pyvirt.running.channel import Request
-from pyvirt.running.link import Link
-from pyvirt.running.loop import loop
+from pyvirt.running.waiting.loop import loop
+from pyvirt.running.wire.address import Address, dial
+from pyvirt.running.wire.channel import Request
+from pyvirt.running.wire.link import Link
 
 T = TypeVar("T")
 
@@ -139,12 +138,7 @@ class Monitor(Link):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _started(self, timeout: float | None) -> Self:

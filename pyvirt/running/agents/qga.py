@@ -25,13 +25,13 @@ from pyvirt.guest.qga import PEER, Replies, Reply
 from pyvirt.guest.result import Result
 from pyvirt.qmp import flow as steps
 from pyvirt.qmp.flow import Flow, Pause, Step
-from pyvirt.running import transfer, trees
-from pyvirt.running.background import background
-from pyvirt.running.collect import Collect
-from pyvirt.running.conduct import conduct
-from pyvirt.running.live import Live
-from pyvirt.running.loop import Timer, loop
-from pyvirt.running.qga_stream import QgaStream
+from pyvirt.running.agents import transfer, trees
+from pyvirt.running.agents.collect import Collect
+from pyvirt.running.agents.live import Live
+from pyvirt.running.agents.qga_stream import QgaStream
+from pyvirt.running.waiting.background import background
+from pyvirt.running.waiting.conduct import conduct
+from pyvirt.running.waiting.loop import Timer, loop
 
 T = TypeVar("T")
 

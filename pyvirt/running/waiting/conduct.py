@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pyvirt.errors import TimedOut
 from pyvirt.guest.future import fail, on_cancel, settle
-from pyvirt.running.loop import Timer, loop
+from pyvirt.running.waiting.loop import Timer, loop
 
 T = TypeVar("T")
 S = TypeVar("S")

@@ -11,7 +11,7 @@ from pathlib import Path
 from pyvirt.errors import StartError, UnsupportedError
 from pyvirt.qemu.need import Companion, Peer
 from pyvirt.qemu.render import resolve
-from pyvirt.running.process import Process, spawn
+from pyvirt.running.children.process import Process, spawn
 
 #: Where Debian and Fedora keep programs that are not on the PATH.
 PLACES = ("/usr/lib/qemu", "/usr/libexec", "/usr/libexec/qemu")

@@ -17,9 +17,9 @@ from pyvirt.errors import ClosedError, CommandError, StartError, TimedOut, Unsup
 from pyvirt.qemu.capabilities import FORM, Answers, Capabilities, learn
 from pyvirt.qmp.schema import FORM as SCHEMA_FORM
 from pyvirt.qmp.schema import Schema
-from pyvirt.running.cache import cache_directory, replace
-from pyvirt.running.monitor import Monitor
-from pyvirt.running.process import spawn
+from pyvirt.running.children.process import spawn
+from pyvirt.running.host.cache import cache_directory, replace
+from pyvirt.running.wire.monitor import Monitor
 
 #: Seconds that a QEMU may take to answer; a loaded host is slow, not broken.
 PATIENCE = 60.0

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 from pyvirt._native import program
-from pyvirt.running.forks import close_private, private_pipe
+from pyvirt.running.children.forks import close_private, private_pipe
 
 
 def temporary_directory(

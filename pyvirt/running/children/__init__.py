@@ -1,0 +1,1 @@
+"""Processes of this program: started, watched, and gone when it is."""

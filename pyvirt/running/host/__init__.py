@@ -1,0 +1,1 @@
+"""What this host has and allows: accelerators, firmware, taps, files, caches."""

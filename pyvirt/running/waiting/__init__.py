@@ -1,0 +1,1 @@
+"""Waiting for what others do: one thread, futures, and the steps of flows."""

@@ -1,0 +1,1 @@
+"""QMP over a socket: connections, events, monitors, jobs."""
