@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from pyvirt.errors import DownloadError, UnsupportedError
 from pyvirt.guest import packages
@@ -62,12 +64,16 @@ def _listed(names: str, command: list[str]) -> list[Archive]:
     return found
 
 
+# Debian 12's Python 3.11.2 is older than filters; apt has checked what is unpacked.
+_FILTER: dict[str, Any] = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+
+
 def _unpack(package: Path, directory: Path) -> None:
     with package.open("rb") as file, packages.contents(file, package.name) as files:
         for member in files:
             name = member.name.removeprefix("./")
             if name.startswith(_UNPACKED) and not name.startswith(_LEFT_OUT):
-                files.extract(member, directory, filter="tar")
+                files.extract(member, directory, **_FILTER)
 
 
 def _download(archive: Archive, place: Path, progress: Progress) -> None:
