@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from hypothesis import settings
 
 from pyvirt import CDROM, CPU, VM, Machine, Memory, Nic, RunningVM
 from pyvirt.devices import Balloon, StdVga, UsbTablet
+
+# A shell ignores SIGINT in what it starts in the background; tests of Ctrl-C are about Python's.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test asserts a time: a busy machine would fail it. The suite draws the same examples each
 # time, so that its verdict is about the change; HYPOTHESIS_PROFILE=explore draws new ones.

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import astuple
 from support.qemu import needs_qemu
 
 from pyvirt import VM, Device, Disk, Nic, RunningVM, SpecError, aio
@@ -214,13 +215,19 @@ def test_a_capture_has_the_stream_that_the_other_side_got(
         before = len(pcap(frames))
         with guest.trace("nic0", realtime=True) as tracer:
             assert received(guest, MIB) == MIB
-        trace, wanted = tracer.stop(), pcap(frames)[before:]
+        trace, wanted = tracer.stop(), [one for one in pcap(frames)[before:] if is_tcp(one)]
         assert trace.pcapng(file) == len(packets(file))
-        assert len(packets(file)) + trace.lost.requests + trace.lost.dropped >= len(wanted)
+        seen = [one for one in packets(file) if is_tcp(one[0])]
+        assert len(seen) + sum(astuple(trace.lost)) >= len(wanted)
         if not trace.lost:
             break
     if not trace.lost:
-        assert sorted(packets(file)) == sorted((one[:KEPT], len(one)) for one in wanted)
+        assert sorted(seen) == sorted((one[:KEPT], len(one)) for one in wanted)
+
+
+def is_tcp(frame: bytes) -> bool:
+    """Of the stream: what the guest says to its neighbours may come before the trace."""
+    return frame[12:14] == b"\x08\x00" and frame[23] == 6
 
 
 def received(guest: RunningVM, size: int) -> int:
